@@ -1,0 +1,247 @@
+"""From the ledger's outcomes to what the verbs give, or raise. Exhaustive: every outcome has its place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, assert_never
+
+from capguard.arguments import checked_id, ttl_ms
+from capguard.booking import Booking
+from capguard.errors import BackendUnavailable, CapExceeded, IdempotencyMismatch, UnknownReservation
+from capguard.identity import checked_name
+from capguard.ledger import units
+from capguard.ledger.commands import Extend, Journal
+from capguard.ledger.money import dollars
+from capguard.ledger.outcomes import (
+    Denied,
+    Ended,
+    Extended,
+    Found,
+    Held,
+    Line,
+    Lines,
+    Meters,
+    Mismatch,
+    Outcome,
+    Record,
+    Refused,
+    Released,
+    Settled,
+    Stale,
+    Unknown,
+    Verified,
+)
+from capguard.results import (
+    CapStates,
+    Decision,
+    Entry,
+    MeterDifference,
+    Refusal,
+    Reservation,
+    Settlement,
+    Status,
+    Verification,
+    cap_state,
+    instant,
+    refusal,
+)
+
+if TYPE_CHECKING:
+    from capguard.planner import Draft, Overview
+
+PAGE = 500
+
+
+def held(draft: Draft, outcome: Outcome) -> tuple[Reservation, Booking]:
+    """The reservation of a reserve, and what its settle has to know. Raises where it was refused."""
+    if not isinstance(outcome, Held):
+        raise _refused(outcome)
+    record, option = outcome.record, draft.options[outcome.chosen]
+    booking = Booking(record.id, record.model, record.identity.get("plan"), option.tariff, record.expected)
+    return _reservation(record, _params(draft, record.model), _decision(outcome), booking), booking
+
+
+def decision(outcome: Outcome) -> Decision:
+    """The decision of a check or an allow: a refusal by a cap is an answer here, not an error."""
+    if isinstance(outcome, Held):
+        return _decision(outcome)
+    if isinstance(outcome, Denied):
+        return Decision(False, outcome.model, refused=_refusals(outcome.refused, outcome.now_ms))
+    raise _refused(outcome)
+
+
+def settlement(outcome: Outcome) -> Settlement:
+    """The booking of a direct settle. Raises IdempotencyMismatch where the call was settled before, differently."""
+    if not isinstance(outcome, Settled):
+        raise _refused(outcome)
+    if outcome.conflict:
+        booked = dollars(outcome.record.booked.get("usd", 0))
+        raise IdempotencyMismatch(f"{outcome.record.id} was settled before at {booked} USD, which stands")
+    return booked_as(outcome)
+
+
+def booked_as(outcome: Settled) -> Settlement:
+    """A booking as people read it."""
+    record = outcome.record
+    return Settlement(
+        id=record.id,
+        cost=dollars(record.booked.get("usd", 0)),
+        overrun=dollars(record.overrun.get("usd", 0)),
+        late=outcome.late,
+        conflict=outcome.conflict,
+        entry_id=record.entry,
+        flags=tuple(record.facts.get("flags", ())),
+    )
+
+
+def extension(id: str, ttl: object, amount: object) -> Extend:
+    """The command of an extend. Raises ValueError where neither is given or either is no sane total."""
+    if ttl is None and amount is None:
+        raise ValueError("extend needs ttl, in seconds from the reserve, or amount, in dollars, or both")
+    amounts = None if amount is None else {"usd": units.parse("usd", amount, "amount")}
+    return Extend(checked_id(id), ttl_ms(ttl), amounts)
+
+
+def extended(outcome: Outcome) -> Reservation:
+    """The reservation after an extend."""
+    if isinstance(outcome, Extended):
+        return _reservation(outcome.record, {}, Decision(True, outcome.record.model), Booking.of(outcome.record))
+    raise _refused(outcome)
+
+
+def status(overview: Overview, outcome: Outcome) -> Status:
+    """The meters behind an identity's caps as people read them."""
+    if not isinstance(outcome, Meters):
+        raise _refused(outcome)
+    caps = [cap_state(leg, meter) for leg, meter in zip(overview.legs, outcome.states, strict=True)]
+    as_of = instant(outcome.now_ms)
+    assert as_of is not None
+    return Status(overview.identity.to_dict(), overview.plan, CapStates(caps), as_of)
+
+
+def first_page(user: str | None, since: datetime | None, until: datetime | None, after: int) -> Journal:
+    """The first page of the journal that a caller asks for. Raises ValueError for naive times."""
+    if user is not None:
+        checked_name(user, "user")
+    if type(after) is not int or after < 0:
+        raise ValueError(f"after: {after!r:.60} is refused; allowed: the number of an entry, 0 or more")
+    return Journal(after, user, _epoch_ms("since", since), _epoch_ms("until", until), PAGE)
+
+
+def next_page(page: Journal, lines: Sequence[Line]) -> Journal | None:
+    """The page after `lines`; None where they were the last."""
+    if len(lines) < page.limit:
+        return None
+    return Journal(lines[-1].seq, page.user, page.since_ms, page.until_ms, page.limit)
+
+
+def lines(outcome: Outcome) -> tuple[Line, ...]:
+    if isinstance(outcome, Lines):
+        return outcome.lines
+    raise _refused(outcome)
+
+
+def entry(line: Line) -> Entry:
+    """One line of the journal as people read it."""
+    body = line.body
+    amounts = body.get("amounts") or body.get("held") or {}
+    facts: Mapping[str, Any] = body.get("facts", {})
+    told = [f"{name}:{cap}" for name in ("downgrade", "warn", "dry_run") for cap in facts.get(name, ())]
+    late = ["late"] if facts.get("late") else []
+    at = instant(line.at_ms)
+    assert at is not None
+    return Entry(
+        seq=line.seq,
+        at=at,
+        kind=line.kind,
+        id=line.id,
+        user=line.user,
+        model=body.get("model"),
+        amounts={unit: units.shown(unit, parts) for unit, parts in amounts.items()},
+        caps=tuple(leg[6] for leg in body.get("legs", ())),
+        flags=(*facts.get("flags", ()), *told, *late),
+        body=body,
+    )
+
+
+def verification(outcome: Outcome) -> Verification:
+    """What a verify found, as people read it."""
+    if not isinstance(outcome, Verified):
+        raise _refused(outcome)
+    differences = [
+        MeterDifference(each.meter, instant(each.period), each.what, each.journal, each.stored)
+        for each in outcome.differences
+    ]
+    return Verification(
+        tuple(differences), outcome.complete, outcome.why, outcome.entries, outcome.meters, outcome.open
+    )
+
+
+def _refused(outcome: Outcome) -> Exception:
+    """The exception for an outcome that is not what the verb asked for."""
+    match outcome:
+        case Denied(refused, _, now_ms):
+            return CapExceeded(_refusals(refused, now_ms))
+        case Mismatch(id, "tombstone"):
+            return IdempotencyMismatch(f"{id} was released before its reserve arrived; nothing is held")
+        case Mismatch(id):
+            return IdempotencyMismatch(f"{id} is remembered with other arguments; nothing changed")
+        case Unknown(id):
+            return UnknownReservation(
+                f"no reservation {id} is remembered: never made, or longer ago than the retention"
+            )
+        case Ended(record):
+            return UnknownReservation(f"reservation {record.id} is {record.state}, it holds nothing any more")
+        case Stale(now_ms):
+            return BackendUnavailable(f"the backend's clock ({now_ms} ms) left the periods of the call three times")
+        case Held() | Settled() | Released() | Extended() | Found() | Meters() | Lines() | Verified():
+            raise AssertionError(f"a backend answered {type(outcome).__name__} to another command")
+        case _:
+            assert_never(outcome)
+
+
+def _decision(outcome: Held) -> Decision:
+    passed = _refusals(outcome.passed, outcome.record.created_ms)
+    return Decision(True, outcome.record.model, passed=passed)
+
+
+def _refusals(misses: Sequence[Refused], now_ms: int) -> tuple[Refusal, ...]:
+    return tuple([refusal(miss, now_ms) for miss in misses])
+
+
+def _params(draft: Draft, model: str | None) -> dict[str, Any]:
+    params: dict[str, Any] = {} if model is None else {"model": model}
+    if draft.request.output_limit is not None:
+        name, limit = draft.request.output_limit
+        params[name] = limit
+    return params
+
+
+def _reservation(record: Record, params: Mapping[str, Any], decided: Decision, booking: Booking) -> Reservation:
+    amounts = {leg.unit: amount for leg, amount in zip(record.legs, record.amounts, strict=True)}
+    return Reservation(
+        id=record.id,
+        model=record.model,
+        params=params,
+        held=dollars(max(amounts.get("usd", 0), record.held.get("usd", 0))),
+        expected=dollars(record.expected.get("usd", 0)),
+        decision=decided,
+        caps=tuple([leg.cap for leg in record.legs]),
+        expires_at=instant(record.expires_ms),
+        booking=booking,
+    )
+
+
+def booking_of(reservation: Reservation) -> Booking | None:
+    """What `reserve` put beside the reservation for its settle."""
+    booking = reservation.booking
+    return booking if isinstance(booking, Booking) else None
+
+
+def _epoch_ms(name: str, moment: datetime | None) -> int | None:
+    if moment is None:
+        return None
+    if moment.tzinfo is None or moment.utcoffset() is None:
+        raise ValueError(f"{name}: {moment!r} is naive; allowed: an aware datetime, as datetime.now(UTC)")
+    return int((moment - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds() * 1000)

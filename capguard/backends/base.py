@@ -1,0 +1,57 @@
+"""The contract of a backend: carry out one command atomically. The conformance suite proves that one keeps it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+from capguard.ledger.commands import Command
+from capguard.ledger.flows import Flow
+from capguard.ledger.outcomes import Outcome
+
+T = TypeVar("T")
+
+Clock = Callable[[], int]
+"""Milliseconds since the epoch, UTC."""
+
+
+def system_clock() -> int:
+    return time.time_ns() // 1_000_000
+
+
+class Backend(Protocol):
+    """A store that carries out commands: all of one or nothing of it, each at one instant of its own clock.
+
+    `execute` and `aexecute` raise `BackendUnavailable` and nothing else: a refusal is an outcome. A cancelled
+    `aexecute` has either not begun or is carried out to its end.
+    """
+
+    url: str
+    """Where it is, without any password."""
+
+    def execute(self, command: Command) -> Outcome: ...
+
+    async def aexecute(self, command: Command) -> Outcome: ...
+
+    def close(self) -> None: ...
+
+
+def run(flow: Flow[T], backend: Backend) -> T:
+    """Drive a flow against a backend."""
+    try:
+        command = next(flow)
+        while True:
+            command = flow.send(backend.execute(command))
+    except StopIteration as end:
+        return end.value  # type: ignore[no-any-return]
+
+
+async def arun(flow: Flow[T], backend: Backend) -> T:
+    """Drive a flow against a backend without blocking the event loop."""
+    try:
+        command = next(flow)
+        while True:
+            command = flow.send(await backend.aexecute(command))
+    except StopIteration as end:
+        return end.value  # type: ignore[no-any-return]

@@ -1,0 +1,61 @@
+"""What stands in for a backend under CAPGUARD_DISABLED=1: every call passes, nothing is kept, and it says so."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import replace
+
+from capguard.backends.base import Clock
+from capguard.backends.memory import MemoryBooks
+from capguard.ledger.commands import Check, Command, Reserve, Settle
+from capguard.ledger.decide import carry_out
+from capguard.ledger.outcomes import Outcome, Record, Settled
+
+log = logging.getLogger("capguard")
+
+VARIABLE = "CAPGUARD_DISABLED"
+
+
+def is_disabled() -> bool:
+    """Whether the environment switches capguard off."""
+    return os.environ.get(VARIABLE, "").strip().lower() in ("1", "true", "yes", "on")
+
+
+class DisabledBackend:
+    """Carries out every command on empty books, with the limits taken off, and forgets it."""
+
+    url = "disabled://"
+
+    def __init__(self, clock: Clock):
+        self._clock = clock
+        log.warning("%s is set: capguard lets every call pass, holds nothing and books nothing", VARIABLE)
+
+    def execute(self, command: Command) -> Outcome:
+        now_ms = self._clock()
+        if isinstance(command, Settle):
+            return Settled(_unheld(command, now_ms))
+        if isinstance(command, Check):
+            command = Check(_unlimited(command.reserve, now_ms))
+        elif isinstance(command, Reserve):
+            command = _unlimited(command, now_ms)
+        return carry_out(MemoryBooks(), command, now_ms)
+
+    async def aexecute(self, command: Command) -> Outcome:
+        return self.execute(command)
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+def _unlimited(command: Reserve, now_ms: int) -> Reserve:
+    wanted = replace(command.candidates[0], legs=())
+    return replace(command, candidates=(wanted,), valid_from=now_ms, valid_until=now_ms + 1)
+
+
+def _unheld(command: Settle, now_ms: int) -> Record:
+    return Record(
+        id=command.id, fingerprint="", state="settled", model=None, legs=(), amounts=(), held={}, expected={},
+        identity={}, rates={}, facts=command.facts, on_expiry="release", created_ms=now_ms, expires_ms=now_ms,
+        grace_ms=0, retention_ms=0, booked=command.amounts,
+    )  # fmt: skip

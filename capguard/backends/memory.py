@@ -1,0 +1,125 @@
+"""The ledger in this process's memory: for tests, for single processes, and as the model for other backends."""
+
+from __future__ import annotations
+
+import heapq
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+from capguard.backends.base import Clock, system_clock
+from capguard.ledger.caps import Leg, MeterState, Move
+from capguard.ledger.commands import Command, Journal
+from capguard.ledger.decide import carry_out
+from capguard.ledger.outcomes import Line, Outcome, Record
+
+_EMPTY = MeterState(0, 0, 0)
+
+
+class MemoryBackend:
+    """`memory://`: every Guard on it has a ledger of its own, which ends with the process."""
+
+    url = "memory://"
+
+    def __init__(self, clock: Clock = system_clock):
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._books = MemoryBooks()
+        self._last_ms = 0
+
+    def execute(self, command: Command) -> Outcome:
+        with self._lock:
+            self._last_ms = max(self._last_ms, self._clock())
+            return carry_out(self._books, command, self._last_ms)
+
+    async def aexecute(self, command: Command) -> Outcome:
+        return self.execute(command)
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+class MemoryBooks:
+    """The books of one ledger. Not safe by itself: its backend holds a lock around every command."""
+
+    def __init__(self) -> None:
+        self._meters: dict[str, dict[int, list[int]]] = {}
+        self._records: dict[str, tuple[Record, int]] = {}
+        self._due: list[tuple[int, str]] = []
+        self._lines: list[Line] = []
+        self.denials: dict[tuple[str, int], int] = {}
+
+    def meter(self, leg: Leg) -> MeterState:
+        periods = self._meters.get(leg.meter)
+        if periods is None:
+            return _EMPTY
+        if leg.since == leg.period:
+            sums = periods.get(leg.period)
+            return _EMPTY if sums is None else MeterState(*sums)
+        live = [sums for period, sums in periods.items() if leg.since <= period <= leg.period]
+        return MeterState(*(sum(column) for column in zip(*live, strict=True))) if live else _EMPTY
+
+    def open(self, leg: Leg, settled: int, held: int, overrun: int) -> None:
+        periods = self._meters.setdefault(leg.meter, {})
+        _add(periods.setdefault(leg.period, [0, 0, 0]), settled, held, overrun)
+
+    def move(self, moves: Sequence[Move]) -> None:
+        for move in moves:
+            _add(self._meters[move.meter][move.period], move.settled, move.held, move.overrun)
+
+    def reservation(self, id: str) -> Record | None:
+        known = self._records.get(id)
+        return None if known is None else known[0]
+
+    def add(self, record: Record, due_ms: int) -> None:
+        self._records[record.id] = record, due_ms
+        heapq.heappush(self._due, (due_ms, record.id))
+
+    update = add
+
+    def due(self, now_ms: int, limit: int) -> Iterable[Record]:
+        found: list[Record] = []
+        while self._due and self._due[0][0] <= now_ms and len(found) < limit:
+            due_ms, id = heapq.heappop(self._due)
+            known = self._records.get(id)
+            if known is not None and known[1] == due_ms:  # else the time was moved and stands further on
+                found.append(known[0])
+        return found
+
+    def forget(self, id: str) -> None:
+        del self._records[id]
+
+    def append(self, at_ms: int, kind: str, id: str, user: str | None, body: Mapping[str, Any]) -> int:
+        seq = len(self._lines) + 1
+        self._lines.append(Line(seq, at_ms, kind, id, user, body))
+        return seq
+
+    def entries(self, page: Journal) -> Iterable[Line]:
+        return islice((line for line in islice(self._lines, page.after, None) if _in_page(line, page)), page.limit)
+
+    def meters(self) -> Iterator[Move]:
+        for meter, periods in self._meters.items():
+            for period, sums in periods.items():
+                yield Move(meter, period, *sums)
+
+    def open_reservations(self) -> Iterator[Record]:
+        return (record for record, _ in self._records.values() if record.state == "held")
+
+    def deny(self, leg: Leg, minute_ms: int) -> None:
+        key = leg.meter, minute_ms
+        self.denials[key] = self.denials.get(key, 0) + 1
+
+
+def _add(sums: list[int], settled: int, held: int, overrun: int) -> None:
+    sums[0] += settled
+    sums[1] += held
+    sums[2] += overrun
+
+
+def _in_page(line: Line, page: Journal) -> bool:
+    return (
+        (page.user is None or line.user == page.user)
+        and (page.since_ms is None or line.at_ms >= page.since_ms)
+        and (page.until_ms is None or line.at_ms < page.until_ms)
+    )

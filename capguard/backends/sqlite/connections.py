@@ -1,0 +1,153 @@
+"""Connections to one file, each used by one thread at a time, none of them across a fork."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+
+from capguard.backends.sqlite.ticket import Ticket
+from capguard.errors import BackendUnavailable
+
+SCHEMA_VERSION = 1
+_JOURNAL_SIZE_LIMIT = 64 * 1024 * 1024
+_APPLICATION_ID = 0x43415047  # "CAPG"
+
+_pools: weakref.WeakSet[Connections] = weakref.WeakSet()
+_inherited: list[
+    object
+] = []  # a child keeps its parent's handles open and untouched: closing them would drop its locks
+
+
+class Session:
+    """One connection, and its place in the queue of writers."""
+
+    def __init__(self, path: Path, *, synchronous: str, timeout: float):
+        self.ticket = Ticket(f"{path}.lock")
+        self.connection = sqlite3.connect(
+            path, timeout=timeout, isolation_level=None, check_same_thread=False, cached_statements=64
+        )
+        for pragma in (
+            "journal_mode = WAL",
+            f"synchronous = {synchronous}",
+            f"journal_size_limit = {_JOURNAL_SIZE_LIMIT}",
+            "foreign_keys = OFF",
+            "temp_store = MEMORY",
+        ):
+            self.connection.execute(f"PRAGMA {pragma}")
+        stat = path.stat()
+        self.file = stat.st_dev, stat.st_ino
+
+    def close(self) -> None:
+        self.connection.close()
+        self.ticket.close()
+
+
+class Connections:
+    """A pool for one path. A session serves one command at a time; the pool is as large as the busiest moment was."""
+
+    def __init__(self, path: Path, *, synchronous: str, timeout: float):
+        self.path = path
+        self.timeout = timeout
+        self._synchronous = synchronous
+        self._free: list[Session] = []
+        self._ready = False
+        self._opening = threading.Lock()
+        _pools.add(self)
+
+    @contextmanager
+    def session(self) -> Iterator[Session]:
+        """A session of this process; it goes back to the pool unless something went wrong in it."""
+        session = self._take()
+        try:
+            yield session
+        except BaseException:
+            session.close()
+            raise
+        self._free.append(session)
+
+    def close(self) -> None:
+        while self._free:
+            self._free.pop().close()
+
+    def _take(self) -> Session:
+        """A free session, or a new one. A file that was deleted or replaced would take writes silently: refused."""
+        try:
+            session = self._free.pop()
+        except IndexError:
+            return self._open()
+        try:
+            stat = os.stat(self.path)  # noqa: PTH116 - on every command: Path.stat costs twice as much
+        except FileNotFoundError:
+            stat = None
+        if stat is None or session.file != (stat.st_dev, stat.st_ino):
+            session.close()
+            raise BackendUnavailable(f"{self.path} was deleted or replaced while in use")
+        return session
+
+    def _open(self) -> Session:
+        session = Session(self.path, synchronous=self._synchronous, timeout=self.timeout)
+        if not self._ready:
+            with self._opening:
+                _prepare(session.connection, self.path)
+                self._ready = True
+        return session
+
+    def _after_fork(self) -> None:
+        _inherited.extend(self._free)
+        self._free = []
+        self._opening = threading.Lock()
+
+
+def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+    """Create the tables in a new file; refuse a file of another version or of another program."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        owner = connection.execute("PRAGMA application_id").fetchone()[0]
+        tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+        if version == 0 and owner == 0 and tables == 0:
+            _create(connection)
+        elif owner != _APPLICATION_ID:
+            raise BackendUnavailable(f"{path} is a database of another program; choose another path")
+        elif version != SCHEMA_VERSION:
+            raise BackendUnavailable(
+                f"{path} has schema version {version}, this capguard needs {SCHEMA_VERSION}: "
+                + ("upgrade capguard" if version > SCHEMA_VERSION else "migrate the file or choose another path")
+            )
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+def _create(connection: sqlite3.Connection) -> None:
+    script = resources.files("capguard.backends.sqlite").joinpath("schema.sql").read_text(encoding="utf-8")
+    for statement in _statements(script):
+        connection.execute(statement)
+    connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+def _statements(script: str) -> Iterator[str]:
+    """The statements of a script one by one: executescript() would commit the transaction that we are in."""
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
+
+
+def _forget_inherited() -> None:
+    for pool in list(_pools):
+        pool._after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_inherited)

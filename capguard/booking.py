@@ -1,0 +1,96 @@
+"""What a call is booked at: by a response, a usage, a cost, a stream that was seen, or else as it was expected."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from capguard.ledger import units
+from capguard.ledger.caps import Amounts
+from capguard.ledger.commands import Settle
+from capguard.ledger.outcomes import Record
+from capguard.pricing.responses import read_usage
+from capguard.pricing.stream import StreamReader
+from capguard.pricing.tariff import Tariff
+from capguard.pricing.tokens import count_text
+from capguard.pricing.usage import Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Booking:
+    """What a settle has to know of its reservation: the rates it was made at, and what it was expected to cost."""
+
+    id: str
+    model: str | None
+    plan: str | None
+    tariff: Tariff
+    expected: Amounts
+
+    @classmethod
+    def of(cls, record: Record) -> Booking:
+        """From the ledger's record: for a settle in another process than the reserve."""
+        tariff = Tariff.from_dict(record.rates)
+        return cls(record.id, record.model, record.identity.get("plan"), tariff, record.expected)
+
+    def at_usage(self, usage: Usage, *flags: str) -> Settle:
+        """What was used, at the reservation's rates."""
+        amounts = dict.fromkeys(self.expected, 0) | self.tariff.amounts(usage)
+        return self._settle(amounts, (*self.tariff.flags, *flags), usage)
+
+    def at_cost(self, cost: object) -> Settle:
+        """A cost in dollars that the caller knows; other units as they were expected."""
+        usd = units.parse("usd", cost, "cost")
+        amounts = {**self.expected, "usd": usd, "billed": self.tariff.billed(usd)}
+        return self._settle(amounts, ("given",), None)
+
+    def at_expected(self, *flags: str) -> Settle:
+        """What was expected: nobody said what it really cost."""
+        return self._settle(self.expected, (*self.tariff.flags, "uncertain", *flags), None)
+
+    def at_seen(self, reader: StreamReader, *flags: str) -> Settle:
+        """What a stream reported; where it did not, its input and the output text that passed, counted."""
+        usage = reader.usage
+        if usage is not None and not reader.partial:
+            return self.at_usage(usage, *flags)
+        given = reader.reported_input
+        counted = count_text(reader.text, reader.model or self.model).tokens
+        seen = Usage(
+            model=reader.model,
+            input_tokens=self.expected.get("input_tokens", 0) if given is None else given,
+            output_tokens=max(counted, 0 if usage is None else usage.output_tokens),
+            cache_read_tokens=0 if usage is None else usage.cache_read_tokens,
+            cache_write_tokens=0 if usage is None else usage.cache_write_tokens,
+        )
+        return self.at_usage(seen, "counted", *flags)
+
+    def at(
+        self, response: Any, usage: Usage | None, cost: object, price: Callable[[str, str | None], Tariff]
+    ) -> Settle:
+        """What the caller of `settle` says, in whichever form. Raises ValueError where it says it twice."""
+        if sum(each is not None for each in (response, usage, cost)) > 1:
+            raise ValueError("response, usage and cost say the same thing: give one of them")
+        if cost is not None:
+            return self.at_cost(cost)
+        found = usage if usage is not None else read_usage(response)
+        if found is None:
+            return self.at_expected() if response is None else self.at_expected("no_usage")
+        if self.tariff.price is None and found.model is not None:
+            return self.priced(price(found.model, self.plan)).at_usage(found)
+        return self.at_usage(found)
+
+    def priced(self, tariff: Tariff) -> Booking:
+        """The same reservation, booked at other rates: where it was made for a cost and a model turned up."""
+        return Booking(self.id, self.model, self.plan, tariff, self.expected)
+
+    def _settle(self, amounts: Amounts, flags: tuple[str, ...], usage: Usage | None) -> Settle:
+        facts: dict[str, Any] = {"flags": list(flags)} if flags else {}
+        if usage is not None:
+            facts["usage"] = usage_facts(usage)
+        return Settle(self.id, amounts, facts)
+
+
+def usage_facts(usage: Usage) -> Mapping[str, Any]:
+    """The counts of a usage that are not zero, as the journal keeps them."""
+    names = ("model", "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
+    return {name: value for name in names if (value := getattr(usage, name))}

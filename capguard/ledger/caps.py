@@ -1,0 +1,116 @@
+"""A cap as the ledger knows it, the meter behind it, and the leg that one call puts on that meter."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import blake2b
+from typing import Literal, NamedTuple
+
+from capguard.ledger.windows import Window
+
+Action = Literal["block", "downgrade", "clamp", "throttle", "warn", "dry_run"]
+
+ENFORCING: frozenset[str] = frozenset({"block", "clamp", "throttle"})
+"""Actions that refuse. `downgrade` steers, `warn` and `dry_run` tell."""
+
+
+@dataclass(frozen=True, slots=True)
+class CapRule:
+    """One cap of a policy, compiled: the limit in integer parts of its unit, the window parsed."""
+
+    id: str
+    unit: str
+    limit: int
+    per: tuple[str, ...]
+    window: Window
+    action: Action = "block"
+    otherwise: Literal["pass", "block"] = "pass"
+    to: str | None = None
+    overage_only: bool = False
+    ignore_grants: bool = False
+    required: bool = False
+    public: bool = False
+
+    def meter(self, values: Sequence[str | None]) -> str:
+        """The key of this cap's meter for one identity, `values` in the order of `per` (None: anonymous)."""
+        return meter_key(
+            self.id, self.unit, self.per, self.window.canonical, self.overage_only, self.ignore_grants, tuple(values)
+        )
+
+    def scope(self, values: Sequence[str | None]) -> str:
+        """Whom this cap counts, as JSON text: kept beside the meter for people to read, never a key."""
+        return scope_text(self.per, tuple(values))
+
+
+@lru_cache(maxsize=16384)
+def meter_key(
+    cap: str,
+    unit: str,
+    per: tuple[str, ...],
+    window: str,
+    overage_only: bool,
+    ignore_grants: bool,
+    values: tuple[str | None, ...],
+) -> str:
+    """The meter's identity as 32 hex digits.
+
+    JSON delimits every part, so no two lists of names collide however they look when joined. The limit, the action
+    and `match` are no part of it: changing them keeps the spend.
+    """
+    parts = json.dumps([cap, unit, per, window, overage_only, ignore_grants, values], separators=(",", ":"))
+    return blake2b(parts.encode(), digest_size=16).hexdigest()
+
+
+@lru_cache(maxsize=16384)
+def scope_text(per: tuple[str, ...], values: tuple[str | None, ...]) -> str:
+    return json.dumps(dict(zip(per, values, strict=True)), ensure_ascii=False, separators=(",", ":"))
+
+
+class Leg(NamedTuple):
+    """What one call puts on one meter. `step` is the candidate that a refusing downgrade cap names, -1 for none."""
+
+    meter: str
+    period: int
+    amount: int
+    limit: int
+    since: int
+    ends: int
+    cap: str
+    unit: str
+    action: str
+    scope: str
+    step: int = -1
+    otherwise: str = "pass"
+
+    @property
+    def enforcing(self) -> bool:
+        return self.action in ENFORCING
+
+
+class Move(NamedTuple):
+    """A change of one meter. The journal keeps every one, so that meters can be rebuilt from it."""
+
+    meter: str
+    period: int
+    settled: int
+    held: int
+    overrun: int
+
+
+class MeterState(NamedTuple):
+    """What a meter shows. For a rolling window `settled` and `held` are the sums of all buckets that still count."""
+
+    settled: int
+    held: int
+    overrun: int
+
+    @property
+    def used(self) -> int:
+        return self.settled + self.held
+
+
+Amounts = Mapping[str, int]
+"""An amount in every unit in which one call is counted, in integer parts."""

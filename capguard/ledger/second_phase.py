@@ -1,0 +1,88 @@
+"""The second phase: settle, release, extend."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from capguard.ledger.books import Books
+from capguard.ledger.caps import Amounts, Move
+from capguard.ledger.commands import Extend, Release, Settle
+from capguard.ledger.ending import book, sweep
+from capguard.ledger.judge import fits, refuses
+from capguard.ledger.outcomes import Denied, Ended, Extended, Record, Refused, Released, Settled, Unknown
+
+
+def settle(books: Books, command: Settle, now_ms: int) -> Settled | Unknown:
+    """Book what the call cost: once, even late, even twice sent."""
+    sweep(books, now_ms)
+    record = books.reservation(command.id)
+    if record is None or record.state == "tombstone":
+        return Unknown(command.id)
+    if record.state == "settled":
+        return Settled(record, conflict=record.booked != command.amounts, replayed=True)
+    late = record.state != "held"
+    facts = {**command.facts, "late": True} if late else command.facts
+    return Settled(book(books, record, "settled", "settle", command.amounts, facts, now_ms), late=late)
+
+
+def release(books: Books, command: Release, now_ms: int) -> Released:
+    """Drop a hold, or take back what an expiry booked. After a settle it does nothing."""
+    sweep(books, now_ms)
+    record = books.reservation(command.id)
+    if record is None:
+        books.add(_tombstone(command, now_ms), now_ms + command.retention_ms)
+        return Released(command.id, changed=False)
+    if record.state not in ("held", "expired"):
+        return Released(command.id, changed=False)
+    book(books, record, "released", "release", {}, {}, now_ms)
+    return Released(command.id, changed=True)
+
+
+def extend(books: Books, command: Extend, now_ms: int) -> Extended | Ended | Denied | Unknown:
+    """Lengthen or raise a hold to the totals given, never lowering either."""
+    sweep(books, now_ms)
+    record = books.reservation(command.id)
+    if record is None or record.state == "tombstone":
+        return Unknown(command.id)
+    if record.state != "held":
+        return Ended(record)
+    wanted = _raised(record, command.amounts or {})
+    refused = _short(books, record, wanted)
+    if refused:
+        return Denied(refused, record.model, now_ms)
+    moves = [
+        Move(leg.meter, leg.period, 0, new - old, 0)
+        for leg, old, new in zip(record.legs, record.amounts, wanted, strict=True)
+        if new != old
+    ]
+    longer = record.created_ms + (command.ttl_ms or 0)
+    record = replace(record, amounts=wanted, expires_ms=max(record.expires_ms, longer))
+    if moves:
+        books.move(moves)
+        books.append(now_ms, "extend", record.id, record.identity.get("user"), {"moves": moves})
+    books.update(record, record.expires_ms + record.grace_ms)
+    return Extended(record)
+
+
+def _raised(record: Record, amounts: Amounts) -> tuple[int, ...]:
+    return tuple(
+        max(old, amounts.get(leg.unit, 0)) if old else 0 for leg, old in zip(record.legs, record.amounts, strict=True)
+    )
+
+
+def _short(books: Books, record: Record, wanted: tuple[int, ...]) -> tuple[Refused, ...]:
+    """The enforcing legs on which the raise does not fit."""
+    raises = [
+        leg._replace(amount=new - old)
+        for leg, old, new in zip(record.legs, record.amounts, wanted, strict=True)
+        if new > old and refuses(leg)
+    ]
+    return tuple(Refused(leg, meter) for leg in raises if not fits(leg, meter := books.meter(leg)))
+
+
+def _tombstone(command: Release, now_ms: int) -> Record:
+    return Record(
+        id=command.id, fingerprint="", state="tombstone", model=None, legs=(), amounts=(), held={}, expected={},
+        identity={}, rates={}, facts={}, on_expiry="release", created_ms=now_ms, expires_ms=now_ms, grace_ms=0,
+        retention_ms=command.retention_ms,
+    )  # fmt: skip

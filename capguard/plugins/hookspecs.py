@@ -1,0 +1,20 @@
+"""What a plugin can add to capguard. Packages register under the entry-point group `capguard`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pluggy
+
+if TYPE_CHECKING:
+    from capguard.backends.base import Backend, Clock
+
+GROUP = "capguard"
+
+hookspec = pluggy.HookspecMarker(GROUP)
+hookimpl = pluggy.HookimplMarker(GROUP)
+
+
+@hookspec(firstresult=True)
+def capguard_backend(url: str, namespace: str, clock: Clock) -> Backend | None:
+    """Open the backend behind `url`; None for a scheme that this plugin does not serve."""

@@ -1,0 +1,32 @@
+"""The plugins of this process, and what they are asked for: the backends that ship with capguard are one of them."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from urllib.parse import urlsplit
+
+import pluggy
+
+from capguard.backends import builtin
+from capguard.backends.base import Backend, Clock
+from capguard.plugins import hookspecs
+
+
+@lru_cache(1)
+def plugin_manager() -> pluggy.PluginManager:
+    """The one manager, made at the first use. Register a plugin of your own with `plugin_manager().register(...)`."""
+    manager = pluggy.PluginManager(hookspecs.GROUP)
+    manager.add_hookspecs(hookspecs)
+    manager.register(builtin, "capguard")
+    manager.load_setuptools_entrypoints(hookspecs.GROUP)
+    return manager
+
+
+def open_backend(url: str, *, namespace: str, clock: Clock) -> Backend:
+    """The backend behind `url`. Raises ValueError where no plugin serves its scheme."""
+    if not isinstance(url, str):
+        raise ValueError(f"url: {type(url).__name__} is not text; allowed: sqlite:///capguard.db, memory://")
+    backend: Backend | None = plugin_manager().hook.capguard_backend(url=url, namespace=namespace, clock=clock)
+    if backend is None:
+        raise ValueError(f"no backend serves {urlsplit(url).scheme or url!r}://; allowed: sqlite://, memory://")
+    return backend

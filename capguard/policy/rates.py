@@ -1,0 +1,90 @@
+"""Prices of models and rates of own units, as they are written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from capguard.errors import Finding
+from capguard.policy.base import PolicyObject
+from capguard.policy.fields import Flag, Number, OutputLimit, Text, readable
+from capguard.policy.findings import shown
+
+DEAREST = 600
+"""USD per million tokens above which a price is a mistake; the dearest published ones stand at 600."""
+
+CHEAPEST = Decimal("0.000001")
+"""USD per million tokens below which a price was meant per token."""
+
+_PER_MILLION = ("input", "output", "cache_read", "cache_write")
+
+
+class PriceRates(PolicyObject):
+    """What a model costs: USD per million tokens, `request` in USD per request.
+
+    `input` and `output` are needed unless the model is `free` or has a price per `request`. The cache rates default to
+    `input`. `max_output` is the most output tokens that the model gives.
+    """
+
+    input: Number = Decimal(0)
+    output: Number = Decimal(0)
+    cache_read: Number | None = None
+    cache_write: Number | None = None
+    request: Number = Decimal(0)
+    max_output: OutputLimit | None = None
+    free: Flag = False
+
+    if TYPE_CHECKING:
+
+        def __init__(self, **fields: Any) -> None: ...
+
+    @classmethod
+    def rules(cls, data: Mapping[str, Any]) -> Iterator[Finding]:
+        rates = {name: readable(data.get(name)) for name in (*_PER_MILLION, "request")}
+        yield from (_odd(name, rate) for name, rate in rates.items() if rate and name != "request" and _is_odd(rate))
+        if data.get("free") is True:
+            yield from (Finding(name, "a price on a free model", "0") for name, rate in rates.items() if rate)
+        elif not any(data.get(name) is not None for name in rates):
+            yield Finding("", "no price", "input and output, or request, or free = true")
+        elif all(rate == 0 for name, rate in rates.items() if data.get(name) is not None):
+            yield Finding("", "a price of zero", "free = true for a model that costs nothing")
+        elif data.get("request") is None:
+            yield from (_missing(name) for name in ("input", "output") if data.get(name) is None)
+
+
+class UnitRates(PolicyObject):
+    """What a model counts in a unit of one's own: per million tokens, per request, and per piece of `quantities`."""
+
+    input: Number = Decimal(0)
+    output: Number = Decimal(0)
+    cache_read: Number | None = None
+    cache_write: Number | None = None
+    request: Number = Decimal(0)
+    quantities: dict[Text, Number] = Field(default_factory=dict)
+
+    if TYPE_CHECKING:
+
+        def __init__(self, **fields: Any) -> None: ...
+
+    @classmethod
+    def rules(cls, data: Mapping[str, Any]) -> Iterator[Finding]:
+        if not data:
+            yield Finding("", "no rate", f"at least one of {', '.join(cls.model_fields)}")
+
+
+def _is_odd(rate: Decimal) -> bool:
+    return rate > DEAREST or 0 < rate < CHEAPEST
+
+
+def _odd(name: str, rate: Decimal) -> Finding:
+    hint = "is that for more than a million?" if rate > DEAREST else "is that per token?"
+    return Finding(
+        name, f"{shown(rate)} USD per million tokens, {hint}", f"{CHEAPEST:f} to {DEAREST} USD per million tokens"
+    )
+
+
+def _missing(name: str) -> Finding:
+    return Finding(name, "missing", f"a price; {name} = 0 says that it costs nothing")

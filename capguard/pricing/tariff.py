@@ -1,0 +1,94 @@
+"""What one call counts, in every unit: dollars by the price, tokens as they are, own units by their rates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+from capguard.ledger.money import decimal_of
+from capguard.ledger.units import scale
+from capguard.pricing.book import Price
+from capguard.pricing.usage import Usage
+
+MARKUP_SCALE = 10**9
+
+
+@dataclass(frozen=True, slots=True)
+class UnitRate:
+    """The rates of a unit of one's own: billionths of a thousandth per token and request, billionths per piece."""
+
+    rates: Price
+    pieces: Mapping[str, int] = field(default_factory=dict)
+
+    def amount(self, usage: Usage) -> int:
+        """How much of the unit `usage` counts, in billionths, rounded up once."""
+        pieces = sum(
+            rate * decimal_of(usage.quantities[name]) for name, rate in self.pieces.items() if name in usage.quantities
+        )
+        return self.rates.cost(usage) + int(-(-pieces // 1))
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**self.rates.to_dict(), "pieces": dict(self.pieces)}
+
+    @classmethod
+    def from_dict(cls, entry: Mapping[str, Any]) -> UnitRate:
+        return cls(Price.from_dict(entry), dict(entry["pieces"]))
+
+
+@dataclass(frozen=True, slots=True)
+class Tariff:
+    """By what one call is counted. `price` is None where the caller says the cost; `markup` is in billionths."""
+
+    price: Price | None
+    units: Mapping[str, UnitRate] = field(default_factory=dict)
+    markup: int = MARKUP_SCALE
+
+    def amounts(self, usage: Usage) -> dict[str, int]:
+        """`usage` in every unit. A free model costs no money; its tokens and requests count all the same."""
+        usd = self.price.cost(usage) if self.price is not None else 0
+        counted = {
+            "usd": usd,
+            "billed": self.billed(usd),
+            "tokens": usage.input_tokens + usage.output_tokens,
+            "input_tokens": usage.input_tokens,
+            "output_tokens": usage.output_tokens,
+            "requests": usage.requests,
+        }
+        for unit, rate in self.units.items():
+            counted[unit] = rate.amount(usage)
+        for name, quantity in usage.quantities.items():
+            if name not in counted:
+                counted[name] = int(-(-decimal_of(quantity) * scale(name) // 1))
+        return counted
+
+    def billed(self, usd: int) -> int:
+        """What the customer pays for `usd` nano-dollars, in nano-dollars, rounded up."""
+        return usd if self.markup == MARKUP_SCALE else -(-usd * self.markup // MARKUP_SCALE)
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """How sure the price is: nothing to say, or `ceiling`, `unpriced`."""
+        origin = self.price.origin if self.price is not None else ""
+        return (origin,) if origin in ("ceiling", "unpriced") else ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The rates as the journal keeps them."""
+        rates: dict[str, Any] = {} if self.price is None else {"price": self.price.to_dict()}
+        if self.units:
+            rates["units"] = {unit: rate.to_dict() for unit, rate in self.units.items()}
+        if self.markup != MARKUP_SCALE:
+            rates["markup"] = self.markup
+        return rates
+
+    @classmethod
+    def from_dict(cls, entry: Mapping[str, Any]) -> Tariff:
+        price = Price.from_dict(entry["price"]) if "price" in entry else None
+        units = {unit: UnitRate.from_dict(rate) for unit, rate in entry.get("units", {}).items()}
+        return cls(price, units, entry.get("markup", MARKUP_SCALE))
+
+
+def markup_of(factor: Decimal | None) -> int:
+    """A plan's markup as billionths; None is 1."""
+    return MARKUP_SCALE if factor is None else int(factor * MARKUP_SCALE)
