@@ -20,6 +20,7 @@ Value = str | Callable[[Mapping[str, Any]], Any] | None
 _SAME_NAME = ("model", "messages", "prompt", *OUTPUT_LIMITS)
 _LITERALS = ("model", "feature", "cost")
 
+
 def current_call() -> Call:
     """The call around this code. Raises LookupError outside of one."""
     call = open_call()

@@ -47,7 +47,7 @@ def default_is(guard: Guard) -> Iterator[None]:
 
 
 def _replace(guard: Guard | None) -> Guard | None:
-    global _guard  # noqa: PLW0603 - the one default of the process
+    global _guard
     with _lock:
         before, _guard = _guard, guard
     return before

@@ -46,6 +46,10 @@ class Match(PolicyObject):
     feature: Globs | None = None
     session: Globs | None = None
 
+    if TYPE_CHECKING:  # a pattern or a list of them
+
+        def __init__(self, **patterns: Any) -> None: ...
+
     @property
     def patterns(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
         """The fields that must match, each with its patterns, of which one must."""

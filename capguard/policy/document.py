@@ -111,6 +111,10 @@ class Alerts(PolicyObject):
 
     thresholds: Thresholds = (Decimal("0.5"), Decimal("0.8"), Decimal("0.95"), Decimal(1))
 
+    if TYPE_CHECKING:
+
+        def __init__(self, **fields: Any) -> None: ...
+
 
 class Failure(PolicyObject):
     """What holds while something is missing: the backend, a settle, a price, an identity.

@@ -33,8 +33,8 @@ class Scope:
     place: str
     rows: tuple[Row, ...]
     plan: object = None  # of a user the one that is named, of a plan itself
-    is_user: bool = False
     included: Mapping[str, Any] | None = None
+    is_user: bool = False
 
 
 @dataclass(frozen=True)

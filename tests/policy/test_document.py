@@ -269,7 +269,7 @@ OBJECTS: dict[str, tuple[Any, str]] = {
     "match": (lambda: Match(**{"tag:": "x"}), '"tag:"'),
     "user": (lambda: UserPolicy(caps=[{"limit": 1}]), "caps[0].id"),
     "failure": (lambda: Failure(deadline="x"), "deadline"),
-    "alerts": (lambda: Alerts(thresholds=[-1]), "thresholds[0]"),  # type: ignore[arg-type]
+    "alerts": (lambda: Alerts(thresholds=[-1]), "thresholds[0]"),
     "price": (lambda: PriceRates(input=1), "output"),
     "unit": (lambda: UnitRates(request="-1"), "request"),
     "estimate": (lambda: EstimateDefaults(output=True), "output"),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
+from asyncio import sleep
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import asdict
 from typing import Any
@@ -43,7 +43,7 @@ def _answering(provider: Provider, dialect: Dialect) -> Endpoint:
         try:
             settings = provider.settings.for_call(request.headers)
             status = provider.failure(settings)
-            await asyncio.sleep(settings.latency)
+            await sleep(settings.latency)
             if status is not None:
                 return _json(dialect.error(status, f"the fake provider was told to fail with {status}"), status)
             return _reply(dialect, body, settings)
@@ -103,7 +103,7 @@ class _Pieces(Response):
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         try:
             for number, piece in enumerate(self._pieces):
-                await asyncio.sleep(self._delay if number else 0)
+                await sleep(self._delay if number else 0)
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
         except Dropped:
             return
