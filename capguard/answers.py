@@ -11,6 +11,7 @@ from capguard.booking import Booking
 from capguard.errors import BackendUnavailable, CapExceeded, IdempotencyMismatch, UnknownReservation
 from capguard.identity import checked_name
 from capguard.ledger import units
+from capguard.ledger.caps import Leg
 from capguard.ledger.commands import Extend, Journal
 from capguard.ledger.money import dollars
 from capguard.ledger.outcomes import (
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from capguard.planner import Draft, Overview
 
 PAGE = 500
+_CAP = Leg._fields.index("cap")
 
 
 def held(draft: Draft, outcome: Outcome) -> tuple[Reservation, Booking]:
@@ -58,8 +60,9 @@ def held(draft: Draft, outcome: Outcome) -> tuple[Reservation, Booking]:
     if not isinstance(outcome, Held):
         raise _refused(outcome)
     record, option = outcome.record, draft.options[outcome.chosen]
-    booking = Booking(record.id, record.model, record.identity.get("plan"), option.tariff, record.expected)
-    return _reservation(record, _params(draft, record.model), _decision(outcome), booking), booking
+    made = record.made
+    booking = Booking(record.id, made.model, draft.route.identity.plan, option.tariff, made.expected)
+    return _reservation(record, _params(draft, made.model), _decision(outcome), booking), booking
 
 
 def decision(outcome: Outcome) -> Decision:
@@ -91,7 +94,7 @@ def booked_as(outcome: Settled) -> Settlement:
         late=outcome.late,
         conflict=outcome.conflict,
         entry_id=record.entry,
-        flags=tuple(record.facts.get("flags", ())),
+        flags=tuple(record.made.facts.get("flags", ())),
     )
 
 
@@ -106,7 +109,7 @@ def extension(id: str, ttl: object, amount: object) -> Extend:
 def extended(outcome: Outcome) -> Reservation:
     """The reservation after an extend."""
     if isinstance(outcome, Extended):
-        return _reservation(outcome.record, {}, Decision(True, outcome.record.model), Booking.of(outcome.record))
+        return _reservation(outcome.record, {}, Decision(True, outcome.record.made.model), Booking.of(outcome.record))
     raise _refused(outcome)
 
 
@@ -159,7 +162,7 @@ def entry(line: Line) -> Entry:
         user=line.user,
         model=body.get("model"),
         amounts={unit: units.shown(unit, parts) for unit, parts in amounts.items()},
-        caps=tuple(leg[6] for leg in body.get("legs", ())),
+        caps=tuple(leg[_CAP] for leg in body.get("legs", ())),
         flags=(*facts.get("flags", ()), *told, *late),
         body=body,
     )
@@ -202,8 +205,8 @@ def _refused(outcome: Outcome) -> Exception:
 
 
 def _decision(outcome: Held) -> Decision:
-    passed = _refusals(outcome.passed, outcome.record.created_ms)
-    return Decision(True, outcome.record.model, passed=passed)
+    made = outcome.record.made
+    return Decision(True, made.model, passed=_refusals(outcome.passed, made.created_ms))
 
 
 def _refusals(misses: Sequence[Refused], now_ms: int) -> tuple[Refusal, ...]:
@@ -219,15 +222,16 @@ def _params(draft: Draft, model: str | None) -> dict[str, Any]:
 
 
 def _reservation(record: Record, params: Mapping[str, Any], decided: Decision, booking: Booking) -> Reservation:
-    amounts = {leg.unit: amount for leg, amount in zip(record.legs, record.amounts, strict=True)}
+    made = record.made
+    usd = [amount for leg, amount in zip(made.legs, record.amounts, strict=True) if leg.unit == "usd"]
     return Reservation(
         id=record.id,
-        model=record.model,
+        model=made.model,
         params=params,
-        held=dollars(max(amounts.get("usd", 0), record.held.get("usd", 0))),
-        expected=dollars(record.expected.get("usd", 0)),
+        held=dollars(max(made.held.get("usd", 0), *usd, 0)),
+        expected=dollars(made.expected.get("usd", 0)),
         decision=decided,
-        caps=tuple([leg.cap for leg in record.legs]),
+        caps=tuple([leg.cap for leg in made.legs]),
         expires_at=instant(record.expires_ms),
         booking=booking,
     )

@@ -6,9 +6,8 @@ import json
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, Final, TypedDict
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypedDict
 
 from capguard.identity import Box, Identity, checked_name, context
 from capguard.ledger import units
@@ -60,8 +59,7 @@ class CallArgs(IdentityArgs, total=False):
     ttl: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """The checked arguments of one call, with the identity that the context completes."""
 
     id: str
@@ -79,8 +77,7 @@ class Request:
 
 def read_request(arguments: Mapping[str, Any], *, rewritable: bool = True) -> Request:
     """Check the arguments of one call and complete its identity from the context. Raises ValueError, TypeError."""
-    unknown = arguments.keys() - CallArgs.__annotations__.keys()
-    if unknown:
+    if unknown := arguments.keys() - _ARGUMENTS:
         allowed = ", ".join(CallArgs.__annotations__)
         raise TypeError(f"unknown argument {', '.join(sorted(map(repr, unknown)))}; allowed: {allowed}")
     box = context()
@@ -139,6 +136,7 @@ def fingerprint(arguments: Mapping[str, Any], identity: Identity) -> str:
     return blake2b(text.encode(), digest_size=16).hexdigest()
 
 
+_ARGUMENTS = frozenset(CallArgs.__annotations__)
 _IDENTITY = ("user", "plan", "org", "team", "key_id", "feature", "session", "tags")
 _PROMPT = ("messages", "prompt", "input", "system", "tools")
 _NOT_ASKED = {"id", "ttl", "caps", "identity", *_IDENTITY}

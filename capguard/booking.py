@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from capguard.ledger import units
 from capguard.ledger.caps import Amounts
@@ -17,8 +16,7 @@ from capguard.pricing.tokens import count_text
 from capguard.pricing.usage import Usage
 
 
-@dataclass(frozen=True, slots=True)
-class Booking:
+class Booking(NamedTuple):
     """What a settle has to know of its reservation: the rates it was made at, and what it was expected to cost."""
 
     id: str
@@ -30,8 +28,8 @@ class Booking:
     @classmethod
     def of(cls, record: Record) -> Booking:
         """From the ledger's record: for a settle in another process than the reserve."""
-        tariff = Tariff.from_dict(record.rates)
-        return cls(record.id, record.model, record.identity.get("plan"), tariff, record.expected)
+        made = record.made
+        return cls(record.id, made.model, made.identity.get("plan"), Tariff.from_dict(made.rates), made.expected)
 
     def at_usage(self, usage: Usage, *flags: str) -> Settle:
         """What was used, at the reservation's rates."""

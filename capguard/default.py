@@ -18,7 +18,7 @@ def configure(guard: Guard) -> Guard: ...
 @overload
 def configure(guard: str, **options: Any) -> Guard: ...
 def configure(guard: Guard | str, **options: Any) -> Guard:
-    """Set the process's Guard: a Guard, or the arguments to make one, as `configure("sqlite:///capguard.db", policy=...)`.
+    """Set the Guard of this process: a Guard, or what makes one: `configure("sqlite:///capguard.db", policy=...)`.
 
     A Guard that stood there before is not closed.
     """

@@ -222,7 +222,7 @@ class Guard:
 
     def tariff(self, model: str | None, plan: str | None) -> Tariff:
         """By what a call of `model` on `plan` is counted."""
-        return self._planner.tariff(model, plan)
+        return self._planner.tariffs.of(model, plan)
 
     @staticmethod
     def release_command(id: str) -> Release:
@@ -250,7 +250,7 @@ class Guard:
             if not isinstance(found, Found):
                 return found
             booking = Booking.of(found.record)
-        return (yield booking.at(response, usage, cost, self._planner.tariff))
+        return (yield booking.at(response, usage, cost, self._planner.tariffs.of))
 
 
 def _id_of(reservation: Reservation | str) -> str:

@@ -41,7 +41,7 @@ class Identity:
     key_id: str | None = None
     feature: str | None = None
     session: str | None = None
-    tags: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         for name in FIELDS:

@@ -266,7 +266,7 @@ def refusal(miss: Refused, now_ms: int) -> Refusal:
     reason: Reason = "throttled" if leg.action == "throttle" and miss.reason != "too_big" else miss.reason
     return Refusal(
         **_shown(leg, miss.meter),
-        requested=units.shown(leg.unit, leg.amount),
+        requested=units.shown(leg.unit, miss.amount),
         reason=reason,
         retry_after=_retry_after(reason, leg.ends, now_ms),
     )

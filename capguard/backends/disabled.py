@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
-from dataclasses import replace
 
 from capguard.backends.base import Clock
 from capguard.backends.memory import MemoryBooks
 from capguard.ledger.commands import Check, Command, Reserve, Settle
 from capguard.ledger.decide import carry_out
-from capguard.ledger.outcomes import Outcome, Record, Settled
+from capguard.ledger.outcomes import Made, Outcome, Record, Settled
 
 log = logging.getLogger("capguard")
 
@@ -49,13 +48,10 @@ class DisabledBackend:
 
 
 def _unlimited(command: Reserve, now_ms: int) -> Reserve:
-    wanted = replace(command.candidates[0], legs=())
-    return replace(command, candidates=(wanted,), valid_from=now_ms, valid_until=now_ms + 1)
+    wanted = command.candidates[0]._replace(legs=())
+    return command._replace(candidates=(wanted,), valid_from=now_ms, valid_until=now_ms + 1)
 
 
 def _unheld(command: Settle, now_ms: int) -> Record:
-    return Record(
-        id=command.id, fingerprint="", state="settled", model=None, legs=(), amounts=(), held={}, expected={},
-        identity={}, rates={}, facts=command.facts, on_expiry="release", created_ms=now_ms, expires_ms=now_ms,
-        grace_ms=0, retention_ms=0, booked=command.amounts,
-    )  # fmt: skip
+    made = Made(None, (), {}, {}, {}, {}, command.facts, "release", now_ms, 0, 0)
+    return Record(command.id, "", "settled", made, (), now_ms, entry=0, booked=command.amounts)

@@ -60,13 +60,18 @@ class MemoryBooks:
         live = [sums for period, sums in periods.items() if leg.since <= period <= leg.period]
         return MeterState(*(sum(column) for column in zip(*live, strict=True))) if live else _EMPTY
 
-    def open(self, leg: Leg, settled: int, held: int, overrun: int) -> None:
-        periods = self._meters.setdefault(leg.meter, {})
-        _add(periods.setdefault(leg.period, [0, 0, 0]), settled, held, overrun)
+    def open(self, legs: Sequence[Leg], amounts: Sequence[int], *, settled: bool) -> None:
+        column = 0 if settled else 1
+        for leg, amount in zip(legs, amounts, strict=True):
+            periods = self._meters.setdefault(leg.meter, {})
+            periods.setdefault(leg.period, [0, 0, 0])[column] += amount
 
     def move(self, moves: Sequence[Move]) -> None:
         for move in moves:
-            _add(self._meters[move.meter][move.period], move.settled, move.held, move.overrun)
+            sums = self._meters[move.meter][move.period]
+            sums[0] += move.settled
+            sums[1] += move.held
+            sums[2] += move.overrun
 
     def reservation(self, id: str) -> Record | None:
         known = self._records.get(id)
@@ -78,7 +83,7 @@ class MemoryBooks:
 
     update = add
 
-    def due(self, now_ms: int, limit: int) -> Iterable[Record]:
+    def due(self, now_ms: int, limit: int) -> Sequence[Record]:
         found: list[Record] = []
         while self._due and self._due[0][0] <= now_ms and len(found) < limit:
             due_ms, id = heapq.heappop(self._due)
@@ -109,12 +114,6 @@ class MemoryBooks:
     def deny(self, leg: Leg, minute_ms: int) -> None:
         key = leg.meter, minute_ms
         self.denials[key] = self.denials.get(key, 0) + 1
-
-
-def _add(sums: list[int], settled: int, held: int, overrun: int) -> None:
-    sums[0] += settled
-    sums[1] += held
-    sums[2] += overrun
 
 
 def _in_page(line: Line, page: Journal) -> bool:

@@ -16,8 +16,8 @@ class Books(Protocol):
     def meter(self, leg: Leg) -> MeterState:
         """The sums over all periods of the leg's meter from `since` on."""
 
-    def open(self, leg: Leg, settled: int, held: int, overrun: int) -> None:
-        """Add to the meter of `leg`, making it where it is new."""
+    def open(self, legs: Sequence[Leg], amounts: Sequence[int], *, settled: bool) -> None:
+        """Add an amount to the meter of every leg, making it where it is new: as held, or as settled at once."""
 
     def move(self, moves: Sequence[Move]) -> None:
         """Change meters that exist."""
@@ -30,7 +30,7 @@ class Books(Protocol):
     def update(self, record: Record, due_ms: int) -> None:
         """Remember a changed state, expiry, amounts or booking."""
 
-    def due(self, now_ms: int, limit: int) -> Iterable[Record]:
+    def due(self, now_ms: int, limit: int) -> Sequence[Record]:
         """Reservations whose due time has come, oldest first: holds to expire, ended ones to forget."""
 
     def forget(self, id: str) -> None: ...

@@ -70,11 +70,14 @@ def scope_text(per: tuple[str, ...], values: tuple[str | None, ...]) -> str:
 
 
 class Leg(NamedTuple):
-    """What one call puts on one meter. `step` is the candidate that a refusing downgrade cap names, -1 for none."""
+    """One cap as it holds for one call: the meter, and the period that is on. The call's amount in `unit` goes on it.
+
+    A rolling window counts every period from `since` on. `ends` is when what is counted now is gone. `step` is the
+    candidate that a refusing downgrade cap names, -1 for none.
+    """
 
     meter: str
     period: int
-    amount: int
     limit: int
     since: int
     ends: int
@@ -98,6 +101,11 @@ class Move(NamedTuple):
     settled: int
     held: int
     overrun: int
+
+
+def opening(leg: Leg, amount: int, *, settled: bool) -> Move:
+    """What a reserve does to the meter of one leg."""
+    return Move(leg.meter, leg.period, amount if settled else 0, 0 if settled else amount, 0)
 
 
 class MeterState(NamedTuple):

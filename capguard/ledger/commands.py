@@ -1,21 +1,20 @@
 """What a backend can be asked to do. A command is complete: it needs no policy, no price, no clock but the backend's.
 
-Each is carried out atomically, all of it or nothing, and each has an outcome in `outcomes.py`.
+Each is carried out atomically, all of it or nothing, and each has an outcome in `outcomes.py`. Both are tuples: frozen,
+and made many times for every call, where a frozen dataclass costs fifteen times as much.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from capguard.ledger.caps import Amounts, Leg
 
 OnExpiry = Literal["charge_expected", "release"]
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """One model that may serve the call: what it holds, what it is expected to cost, and on which meters."""
 
     model: str | None
@@ -25,8 +24,7 @@ class Candidate:
     rates: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Reserve:
+class Reserve(NamedTuple):
     """Hold a candidate against every cap that applies, or refuse. With `book`, settle it in the same step.
 
     The legs were built for periods that all contain [valid_from, valid_until): outside, the backend answers `Stale`.
@@ -46,15 +44,13 @@ class Reserve:
     book: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
+class Check(NamedTuple):
     """Judge a reserve without holding anything."""
 
     reserve: Reserve
 
 
-@dataclass(frozen=True, slots=True)
-class Settle:
+class Settle(NamedTuple):
     """Replace the hold by what the call really cost."""
 
     id: str
@@ -62,16 +58,14 @@ class Settle:
     facts: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Release:
+class Release(NamedTuple):
     """Drop the hold: nothing was billed. An unknown id leaves a tombstone that refuses a late reserve."""
 
     id: str
     retention_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class Extend:
+class Extend(NamedTuple):
     """Lengthen or raise a hold. Both are totals: `ttl_ms` counts from the reserve, `amounts` is the whole hold."""
 
     id: str
@@ -79,22 +73,19 @@ class Extend:
     amounts: Amounts | None
 
 
-@dataclass(frozen=True, slots=True)
-class Fetch:
+class Fetch(NamedTuple):
     """Read one reservation."""
 
     id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
+class Look(NamedTuple):
     """Read the meters behind these legs."""
 
     legs: tuple[Leg, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Journal:
+class Journal(NamedTuple):
     """Read one page of the journal, oldest first: entries after number `after`, of `user`, within [since, until)."""
 
     after: int = 0
@@ -104,8 +95,7 @@ class Journal:
     limit: int = 500
 
 
-@dataclass(frozen=True, slots=True)
-class Verify:
+class Verify(NamedTuple):
     """Rebuild every meter from the journal and compare."""
 
 

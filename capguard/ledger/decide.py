@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from capguard.ledger.books import Books
-from capguard.ledger.caps import Leg, Move
 from capguard.ledger.commands import (
     Candidate,
     Check,
@@ -30,12 +29,14 @@ from capguard.ledger.outcomes import (
     Found,
     Held,
     Lines,
+    Made,
     Meters,
     Mismatch,
     Outcome,
     Record,
     Refused,
     Stale,
+    State,
     Unknown,
 )
 from capguard.ledger.second_phase import extend, release, settle
@@ -77,74 +78,59 @@ def check(books: Books, command: Check, now_ms: int) -> Held | Denied | Stale | 
     candidate = wanted.candidates[chosen]
     if refused:
         return Denied(refused, candidate.model, now_ms)
-    return Held(_record(wanted, candidate, {}, now_ms, entry=0), passed, chosen)
+    return Held(_record(wanted, _made(wanted, candidate, {}, now_ms), (), entry=0), passed, chosen)
 
 
 def _replay(known: Record, command: Reserve) -> Held | Mismatch:
     if known.state == "tombstone" or known.fingerprint != command.fingerprint:
         return Mismatch(known.id, known.state)
-    chosen = next((i for i, each in enumerate(command.candidates) if each.model == known.model), 0)
+    chosen = next((i for i, each in enumerate(command.candidates) if each.model == known.made.model), 0)
     return Held(known, (), chosen, replayed=True)
 
 
 def _hold(books: Books, command: Reserve, candidate: Candidate, passed: tuple[Refused, ...], now_ms: int) -> Record:
-    flags = {miss.leg.action: _caps(passed, miss.leg.action) for miss in passed}
-    facts = {**command.facts, **flags} if flags else command.facts
-    moves = [_opening(books, leg, command.book) for leg in candidate.legs]
-    body = {
-        "model": candidate.model,
-        "identity": command.identity,
-        "held": candidate.held,
-        "expected": candidate.expected,
-        "legs": candidate.legs,
-        "rates": candidate.rates,
-        "facts": facts,
-        "fingerprint": command.fingerprint,
-        "on_expiry": command.on_expiry,
-        "created_ms": now_ms,
-        "grace_ms": command.grace_ms,
-        "retention_ms": command.retention_ms,
-        "moves": moves,
-    }
+    """Write the decision down: the meters, the entry, the reservation."""
+    made = _made(command, candidate, _facts(command.facts, passed), now_ms)
+    amounts = tuple([made.held.get(leg.unit, 0) for leg in made.legs])
+    books.open(made.legs, amounts, settled=command.book)
     kind = "book" if command.book else "reserve"
-    entry = books.append(now_ms, kind, command.id, command.identity.get("user"), body)
-    record = _record(command, candidate, facts, now_ms, entry)
-    due_ms = now_ms + command.retention_ms if command.book else record.expires_ms + command.grace_ms
-    books.add(record, due_ms)
+    entry = books.append(now_ms, kind, command.id, made.identity.get("user"), made._asdict())
+    record = _record(command, made, amounts, entry)
+    books.add(record, now_ms + command.retention_ms if command.book else record.expires_ms + command.grace_ms)
     return record
 
 
-def _caps(passed: tuple[Refused, ...], action: str) -> list[str]:
-    return [miss.leg.cap for miss in passed if miss.leg.action == action]
+def _facts(facts: Mapping[str, Any], passed: tuple[Refused, ...]) -> Mapping[str, Any]:
+    """What the entry says, with the caps that told or steered, by action."""
+    if not passed:
+        return facts
+    told: dict[str, list[str]] = {}
+    for miss in passed:
+        told.setdefault(miss.leg.action, []).append(miss.leg.cap)
+    return {**facts, **told}
 
 
-def _opening(books: Books, leg: Leg, book: bool) -> Move:
-    settled, held = (leg.amount, 0) if book else (0, leg.amount)
-    books.open(leg, settled, held, 0)
-    return Move(leg.meter, leg.period, settled, held, 0)
-
-
-def _record(command: Reserve, candidate: Candidate, facts: Mapping[str, Any], now_ms: int, entry: int) -> Record:
-    return Record(
-        id=command.id,
-        fingerprint=command.fingerprint,
-        state="settled" if command.book else "held",
-        model=candidate.model,
-        legs=candidate.legs,
-        amounts=tuple([leg.amount for leg in candidate.legs]),
-        held=candidate.held,
-        expected=candidate.expected,
-        identity=command.identity,
-        rates=candidate.rates,
-        facts=facts,
-        on_expiry=command.on_expiry,
-        created_ms=now_ms,
-        expires_ms=now_ms + command.ttl_ms,
-        grace_ms=command.grace_ms,
-        retention_ms=command.retention_ms,
-        booked=candidate.held if command.book else {},
-        entry=entry,
+def _made(command: Reserve, candidate: Candidate, facts: Mapping[str, Any], now_ms: int) -> Made:
+    return Made(
+        candidate.model,
+        candidate.legs,
+        candidate.held,
+        candidate.expected,
+        command.identity,
+        candidate.rates,
+        facts,
+        command.on_expiry,
+        now_ms,
+        command.grace_ms,
+        command.retention_ms,
     )
+
+
+def _record(command: Reserve, made: Made, amounts: tuple[int, ...], entry: int) -> Record:
+    state: State = "settled" if command.book else "held"
+    booked = made.held if command.book else {}
+    expires_ms = made.created_ms + command.ttl_ms
+    return Record(command.id, command.fingerprint, state, made, amounts, expires_ms, entry, booked)
 
 
 def fetch(books: Books, command: Fetch, _now_ms: int) -> Found | Unknown:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from capguard.ledger.books import Books
@@ -20,32 +19,33 @@ def book(
     """Replace whatever `record` holds or has booked by `amounts`; what goes beyond a limit is that meter's overrun."""
     moves: list[Move] = []
     overrun: dict[str, int] = {}
-    for leg, held in zip(record.legs, record.amounts, strict=True):
-        holding = held if record.state == "held" else 0
+    holding = record.state == "held"
+    for leg, amount in zip(record.made.legs, record.amounts, strict=True):
+        held = amount if holding else 0
         before = record.booked.get(leg.unit, 0)
         actual = amounts.get(leg.unit, 0)
         excess = 0
-        if actual - before - holding > 0:
+        if actual > before + held:
             used = books.meter(leg).used
-            excess = max(0, used + actual - before - holding - max(leg.limit, used))
+            excess = max(0, used + actual - before - held - max(leg.limit, used))
             if excess and leg.enforcing:
                 overrun[leg.unit] = max(excess, overrun.get(leg.unit, 0))
-        moves.append(Move(leg.meter, leg.period, actual - before, -holding, excess))
+        moves.append(Move(leg.meter, leg.period, actual - before, -held, excess))
     books.move(moves)
     body = {"amounts": amounts, "facts": facts, "overrun": overrun, "moves": moves}
-    entry = books.append(now_ms, kind, record.id, record.identity.get("user"), body)
-    booked = replace(record, state=state, booked=dict(amounts), overrun=overrun, entry=entry)
-    books.update(booked, now_ms + record.retention_ms)
-    return booked
+    entry = books.append(now_ms, kind, record.id, record.user, body)
+    ended = record._replace(state=state, booked=amounts, overrun=overrun, entry=entry)
+    books.update(ended, now_ms + record.made.retention_ms)
+    return ended
 
 
 def sweep(books: Books, now_ms: int) -> int:
     """End what is overdue, with no daemon: expired holds are booked as stated, ended ones forgotten. How many."""
-    overdue = list(books.due(now_ms, SWEEP_BATCH))
+    overdue = books.due(now_ms, SWEEP_BATCH)
     for record in overdue:
         if record.state == "held":
-            amounts = record.expected if record.on_expiry == "charge_expected" else {}
-            facts = {"uncertain": True, "cause": "expired"} if amounts else {"cause": "expired"}
+            amounts = record.made.expected if record.made.on_expiry == "charge_expected" else {}
+            facts = {"flags": ["uncertain"], "cause": "expired"} if amounts else {"cause": "expired"}
             book(books, record, "expired", "expire", amounts, facts, now_ms)
         else:
             books.forget(record.id)

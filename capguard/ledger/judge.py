@@ -20,11 +20,7 @@ def judge(books: Books, candidates: tuple[Candidate, ...]) -> tuple[int, tuple[R
     index = 0
     steered: list[Refused] = []
     while True:
-        misses = [
-            Refused(leg, meter)
-            for leg in candidates[index].legs
-            if leg.amount and not fits(leg, meter := books.meter(leg))
-        ]
+        misses = _misses(books, candidates[index])
         steps = [miss for miss in misses if index < miss.leg.step < len(candidates)]
         if not steps:
             break
@@ -35,8 +31,17 @@ def judge(books: Books, candidates: tuple[Candidate, ...]) -> tuple[int, tuple[R
     return index, passed, refused
 
 
-def fits(leg: Leg, meter: MeterState) -> bool:
-    return meter.settled + meter.held + leg.amount <= leg.limit
+def _misses(books: Books, candidate: Candidate) -> list[Refused]:
+    held = candidate.held
+    return [
+        Refused(leg, amount, meter)
+        for leg in candidate.legs
+        if (amount := held.get(leg.unit, 0)) and not fits(leg, amount, meter := books.meter(leg))
+    ]
+
+
+def fits(leg: Leg, amount: int, meter: MeterState) -> bool:
+    return meter.settled + meter.held + amount <= leg.limit
 
 
 def refuses(leg: Leg) -> bool:

@@ -57,15 +57,14 @@ def nano(value: object, what: str = "amount") -> int:
 
 
 def dollars(amount: int) -> Decimal:
-    """Nano-dollars as dollars, exactly, without trailing zeros."""
-    return whole_or_short(Decimal(amount).scaleb(-9))
+    """Nano-dollars as dollars, exactly, in the shortest form."""
+    return in_units(amount, NANO)
 
 
-def whole_or_short(number: Decimal) -> Decimal:
-    """The same number in its shortest plain form: 5, not 5.000000000 and not 5E+1."""
-    if number == number.to_integral_value():
-        return number.quantize(Decimal(1))
-    return number.normalize()
+def in_units(parts: int, scale: int) -> Decimal:
+    """Integer parts of `1/scale` as a number in its shortest plain form: 5, not 5.000000000 and not 5E+1."""
+    whole, rest = divmod(parts, scale)
+    return Decimal(whole) if not rest else (Decimal(parts) / scale).normalize()
 
 
 def pico_per_unit(value: object, per: int = 1, what: str = "rate") -> int:

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from capguard.ledger.caps import Amounts, Leg, MeterState
 
 State = Literal["held", "settled", "released", "expired", "tombstone"]
 RefusalReason = Literal["exhausted", "in_flight", "too_big"]
+_NOTHING: Amounts = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
-    """A reservation as the ledger remembers it. `amounts` is what it holds (or held) on each of `legs`."""
+class Made(NamedTuple):
+    """What never changes of a reservation: the body of the entry that made it."""
 
-    id: str
-    fingerprint: str
-    state: State
     model: str | None
     legs: tuple[Leg, ...]
-    amounts: tuple[int, ...]
     held: Amounts
     expected: Amounts
     identity: Mapping[str, str]
@@ -29,30 +24,43 @@ class Record:
     facts: Mapping[str, Any]
     on_expiry: str
     created_ms: int
-    expires_ms: int
     grace_ms: int
     retention_ms: int
-    booked: Amounts = field(default_factory=dict)
-    overrun: Amounts = field(default_factory=dict)
-    entry: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """One leg that does not fit, and the meter that it met."""
+class Record(NamedTuple):
+    """A reservation as the ledger remembers it. `amounts` is what it holds (or held) on each leg of `made`."""
+
+    id: str
+    fingerprint: str
+    state: State
+    made: Made
+    amounts: tuple[int, ...]
+    expires_ms: int
+    entry: int
+    booked: Amounts = _NOTHING
+    overrun: Amounts = _NOTHING
+
+    @property
+    def user(self) -> str | None:
+        return self.made.identity.get("user")
+
+
+class Refused(NamedTuple):
+    """One leg that does not fit: the amount that was to go on it, and the meter that it met."""
 
     leg: Leg
+    amount: int
     meter: MeterState
 
     @property
     def reason(self) -> RefusalReason:
-        if self.leg.amount > self.leg.limit:
+        if self.amount > self.leg.limit:
             return "too_big"
-        return "exhausted" if self.meter.settled + self.leg.amount > self.leg.limit else "in_flight"
+        return "exhausted" if self.meter.settled + self.amount > self.leg.limit else "in_flight"
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
+class Held(NamedTuple):
     """The call may go on: this is its reservation. `passed` are the caps that told or steered but did not refuse."""
 
     record: Record
@@ -61,8 +69,7 @@ class Held:
     replayed: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Denied:
+class Denied(NamedTuple):
     """Enforcing caps refuse; no meter moved. Legs of the chosen candidate, in policy order."""
 
     refused: tuple[Refused, ...]
@@ -70,23 +77,20 @@ class Denied:
     now_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class Stale:
+class Stale(NamedTuple):
     """The command was built for another time. Build it again for `now_ms`."""
 
     now_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class Mismatch:
+class Mismatch(NamedTuple):
     """The id is taken by a call with other arguments, or was released before this reserve arrived."""
 
     id: str
     state: State
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
+class Settled(NamedTuple):
     """The booking of a call. `late`: after its hold had ended. `conflict`: it was settled before, differently."""
 
     record: Record
@@ -95,40 +99,34 @@ class Settled:
     replayed: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Released:
+class Released(NamedTuple):
     """The hold is gone, or there was none. `changed` is false where nothing moved."""
 
     id: str
     changed: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Extended:
+class Extended(NamedTuple):
     record: Record
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(NamedTuple):
     """The reservation is no longer held: nothing to extend."""
 
     record: Record
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     record: Record
 
 
-@dataclass(frozen=True, slots=True)
-class Unknown:
+class Unknown(NamedTuple):
     """No reservation with this id is remembered."""
 
     id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Meters:
+class Meters(NamedTuple):
     states: tuple[MeterState, ...]
     now_ms: int
 
@@ -144,14 +142,12 @@ class Line(NamedTuple):
     body: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Lines:
+class Lines(NamedTuple):
     lines: tuple[Line, ...]
     now_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
+class Difference(NamedTuple):
     """A meter that is not what its entries say."""
 
     meter: str
@@ -161,8 +157,7 @@ class Difference:
     stored: int
 
 
-@dataclass(frozen=True, slots=True)
-class Verified:
+class Verified(NamedTuple):
     """What a verification found. `complete` is false where entries are missing, and `why` says so."""
 
     differences: tuple[Difference, ...]

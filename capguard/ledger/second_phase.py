@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from capguard.ledger.books import Books
 from capguard.ledger.caps import Amounts, Move
 from capguard.ledger.commands import Extend, Release, Settle
 from capguard.ledger.ending import book, sweep
 from capguard.ledger.judge import fits, refuses
-from capguard.ledger.outcomes import Denied, Ended, Extended, Record, Refused, Released, Settled, Unknown
+from capguard.ledger.outcomes import Denied, Ended, Extended, Made, Record, Refused, Released, Settled, Unknown
 
 
 def settle(books: Books, command: Settle, now_ms: int) -> Settled | Unknown:
@@ -49,40 +47,38 @@ def extend(books: Books, command: Extend, now_ms: int) -> Extended | Ended | Den
     wanted = _raised(record, command.amounts or {})
     refused = _short(books, record, wanted)
     if refused:
-        return Denied(refused, record.model, now_ms)
+        return Denied(refused, record.made.model, now_ms)
     moves = [
         Move(leg.meter, leg.period, 0, new - old, 0)
-        for leg, old, new in zip(record.legs, record.amounts, wanted, strict=True)
+        for leg, old, new in zip(record.made.legs, record.amounts, wanted, strict=True)
         if new != old
     ]
-    longer = record.created_ms + (command.ttl_ms or 0)
-    record = replace(record, amounts=wanted, expires_ms=max(record.expires_ms, longer))
+    longer = record.made.created_ms + (command.ttl_ms or 0)
+    record = record._replace(amounts=wanted, expires_ms=max(record.expires_ms, longer))
     if moves:
         books.move(moves)
-        books.append(now_ms, "extend", record.id, record.identity.get("user"), {"moves": moves})
-    books.update(record, record.expires_ms + record.grace_ms)
+        books.append(now_ms, "extend", record.id, record.user, {"moves": moves})
+    books.update(record, record.expires_ms + record.made.grace_ms)
     return Extended(record)
 
 
 def _raised(record: Record, amounts: Amounts) -> tuple[int, ...]:
     return tuple(
-        max(old, amounts.get(leg.unit, 0)) if old else 0 for leg, old in zip(record.legs, record.amounts, strict=True)
+        max(old, amounts.get(leg.unit, 0)) if old else 0
+        for leg, old in zip(record.made.legs, record.amounts, strict=True)
     )
 
 
 def _short(books: Books, record: Record, wanted: tuple[int, ...]) -> tuple[Refused, ...]:
     """The enforcing legs on which the raise does not fit."""
-    raises = [
-        leg._replace(amount=new - old)
-        for leg, old, new in zip(record.legs, record.amounts, wanted, strict=True)
-        if new > old and refuses(leg)
-    ]
-    return tuple(Refused(leg, meter) for leg in raises if not fits(leg, meter := books.meter(leg)))
+    raised = zip(record.made.legs, record.amounts, wanted, strict=True)
+    return tuple(
+        Refused(leg, new - old, meter)
+        for leg, old, new in raised
+        if new > old and refuses(leg) and not fits(leg, new - old, meter := books.meter(leg))
+    )
 
 
 def _tombstone(command: Release, now_ms: int) -> Record:
-    return Record(
-        id=command.id, fingerprint="", state="tombstone", model=None, legs=(), amounts=(), held={}, expected={},
-        identity={}, rates={}, facts={}, on_expiry="release", created_ms=now_ms, expires_ms=now_ms, grace_ms=0,
-        retention_ms=command.retention_ms,
-    )  # fmt: skip
+    nothing = Made(None, (), {}, {}, {}, {}, {}, "release", now_ms, 0, command.retention_ms)
+    return Record(command.id, "", "tombstone", nothing, (), now_ms, entry=0)

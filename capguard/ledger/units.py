@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from capguard.ledger.money import NANO, parts_of, whole_or_short
+from capguard.ledger.money import NANO, in_units, parts_of
 
 MONEY = ("usd", "billed")
 """`usd` is what the provider charges, `billed` what the customer pays."""
@@ -26,4 +26,4 @@ def parse(unit: str, value: object, what: str = "amount") -> int:
 
 def shown(unit: str, parts: int) -> Decimal:
     """`parts` of `unit` as people read it: dollars, tokens, credits."""
-    return whole_or_short(Decimal(parts) / scale(unit))
+    return in_units(parts, scale(unit))

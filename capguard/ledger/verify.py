@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 from capguard.ledger.books import Books
-from capguard.ledger.caps import Move
+from capguard.ledger.caps import Leg, Move, opening
 from capguard.ledger.commands import Journal, Verify
 from capguard.ledger.outcomes import Difference, Line, Verified
 
@@ -23,13 +23,21 @@ def verify(books: Books, _command: Verify, _now_ms: int) -> Verified:
     for line in _all_lines(books):
         gaps += line.seq - last - 1
         count, last = count + 1, line.seq
-        for meter, period, settled, held, overrun in line.body.get("moves", ()):
-            _add(rebuilt[meter, period], (settled, held, overrun))
+        for meter, period, *change in moves_of(line):
+            _add(rebuilt[meter, period], change)
     stored = {(m.meter, m.period): [m.settled, m.held, m.overrun] for m in books.meters()}
     holds, reservations = _holds(books)
     differences = [*_compare(rebuilt, stored), *_compare_holds(holds, stored)]
     why = f"{gaps} entries are missing from the journal" if gaps else ""
     return Verified(tuple(differences), count, len(stored), reservations, complete=not gaps, why=why)
+
+
+def moves_of(line: Line) -> Iterable[Move]:
+    """What an entry did to the meters: written out, or, for a reserve, what its legs say."""
+    if line.kind in ("reserve", "book"):
+        held, legs = line.body["held"], [Leg(*leg) for leg in line.body["legs"]]
+        return [opening(leg, held.get(leg.unit, 0), settled=line.kind == "book") for leg in legs]
+    return [Move(*move) for move in line.body.get("moves", ())]
 
 
 def _all_lines(books: Books) -> Iterator[Line]:
@@ -49,7 +57,7 @@ def _holds(books: Books) -> tuple[dict[Key, int], int]:
     count = 0
     for record in books.open_reservations():
         count += 1
-        for leg, amount in zip(record.legs, record.amounts, strict=True):
+        for leg, amount in zip(record.made.legs, record.amounts, strict=True):
             holds[leg.meter, leg.period] += amount
     return holds, count
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import NamedTuple
 
 from capguard.errors import IdentityMissing
 from capguard.identity import Identity
 from capguard.ledger import units
-from capguard.ledger.caps import Amounts, CapRule, Leg
+from capguard.ledger.caps import CapRule, Leg
 from capguard.ledger.windows import FOREVER_MS, parse, resets_at
 from capguard.policy.document import Cap, Policy
 
@@ -78,8 +79,7 @@ class Rulebook:
         return tuple([_compiled(cap, self.policy.timezone) for cap in caps])
 
 
-@dataclass(frozen=True, slots=True)
-class Applied:
+class Applied(NamedTuple):
     """The legs of one candidate, and the span of time for which they are right."""
 
     legs: tuple[Leg, ...]
@@ -91,7 +91,6 @@ def apply(
     caps: Sequence[Scoped],
     identity: Identity,
     model: str | None,
-    amounts: Amounts,
     steps: Mapping[str, int],
     now_ms: int,
     *,
@@ -119,7 +118,6 @@ def apply(
             Leg(
                 meter=rule.meter(values),
                 period=period.starts_at_ms,
-                amount=amounts.get(rule.unit, 0),
                 limit=rule.limit,
                 since=period.since_ms,
                 ends=FOREVER_MS if ends is None else ends,
@@ -160,7 +158,8 @@ def _overridden(policy: Policy, plan: str | None, user: str) -> list[Cap]:
     base = list(policy.plans[plan].caps) if plan is not None else []
     changes = {change.id: change for change in policy.users[user].caps}
     merged = [changes.pop(cap.id).applied_to(cap) if cap.id in changes else cap for cap in base]
-    return [*merged, *(change.applied_to(None) for change in changes.values())]
+    own = [change for change in changes.values() if change.limit is not None]  # else it changes a cap of other plans
+    return [*merged, *(change.applied_to(None) for change in own)]
 
 
 def _compiled(cap: Cap, zone: str) -> Scoped:

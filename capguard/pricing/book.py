@@ -164,7 +164,11 @@ class PriceBook:
         if not name.startswith("ft:"):
             return None
         dated = [listed for listed in self._rows if listed.startswith(f"{name}-20")]
-        return max(dated, key=lambda listed: (self._rows[listed][3], listed), default=None)
+        return max(dated, key=self._dearness, default=None)
+
+    def _dearness(self, name: str) -> tuple[int, int, str]:
+        _, _, given, made, *_ = self._rows[name]
+        return made, given, name
 
     def _price(self, name: str) -> Price | None:
         provider, mode, given, made, read, write, request, max_input, max_output, features = self._rows[name]

@@ -63,6 +63,10 @@ class Tariff:
                 counted[name] = int(-(-decimal_of(quantity) * scale(name) // 1))
         return counted
 
+    def at(self, price: Price) -> Tariff:
+        """The same at another price."""
+        return Tariff(price, self.units, self.markup)
+
     def billed(self, usd: int) -> int:
         """What the customer pays for `usd` nano-dollars, in nano-dollars, rounded up."""
         return usd if self.markup == MARKUP_SCALE else -(-usd * self.markup // MARKUP_SCALE)

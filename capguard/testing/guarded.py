@@ -68,7 +68,9 @@ class _Denying:
         if not self.caps or not isinstance(reserve, Reserve):
             return None
         wanted = reserve.candidates[0]
-        refused = tuple(Refused(leg, _full(leg)) for leg in wanted.legs if leg.cap in self.caps)
+        refused = tuple(
+            Refused(leg, wanted.held.get(leg.unit, 0), _full(leg)) for leg in wanted.legs if leg.cap in self.caps
+        )
         return Denied(refused, wanted.model, self._clock()) if refused else None
 
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 from capguard.backends.base import Clock, system_clock
 from capguard.backends.sqlite.books import SQLiteBooks
-from capguard.backends.sqlite.connections import Connections
+from capguard.backends.sqlite.connections import Connections, Session
 from capguard.errors import BackendUnavailable
 from capguard.ledger.commands import READS, Command
 from capguard.ledger.decide import carry_out
@@ -44,9 +42,18 @@ class SQLiteBackend:
 
     def execute(self, command: Command) -> Outcome:
         """Carry out one command in one transaction. Raises BackendUnavailable."""
-        step = self._reading if isinstance(command, READS) else self._writing
-        with self._translated(), step() as books:
-            return carry_out(books, command, max(self._clock(), books.last_ms()))
+        reads = isinstance(command, READS)
+        try:
+            session = self._connections.take()
+            try:
+                outcome = self._read(session, command) if reads else self._write(session, command)
+            except BaseException:
+                session.close()
+                raise
+        except (sqlite3.Error, OSError) as error:
+            raise BackendUnavailable(f"{self._path}: {error}") from error
+        self._connections.give_back(session)
+        return outcome
 
     async def aexecute(self, command: Command) -> Outcome:
         """As `execute`, in a worker thread. Cancelled, the transaction still runs to its end: it is one call."""
@@ -59,28 +66,30 @@ class SQLiteBackend:
         self._workers = None
         self._connections.close()
 
-    @contextmanager
-    def _writing(self) -> Iterator[SQLiteBooks]:
-        with self._connections.session() as session:
-            if not session.ticket.take(self._timeout):
-                raise BackendUnavailable(f"{self._path}: other writers held the ledger for {self._timeout} s")
-            try:
-                with _transaction(session.connection, "BEGIN IMMEDIATE"):
-                    yield SQLiteBooks(session.connection)
-            finally:
-                session.ticket.give_back()
-
-    @contextmanager
-    def _reading(self) -> Iterator[SQLiteBooks]:
-        with self._connections.session() as session, _transaction(session.connection, "BEGIN"):
-            yield SQLiteBooks(session.connection)
-
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
+    def _write(self, session: Session, command: Command) -> Outcome:
+        """In turn with all other writers of this file."""
+        if not session.ticket.take(self._timeout):
+            raise BackendUnavailable(f"{self._path}: other writers held the ledger for {self._timeout} s")
         try:
-            yield
-        except (sqlite3.Error, OSError) as error:
-            raise BackendUnavailable(f"{self._path}: {error}") from error
+            return self._step(session.connection, "BEGIN IMMEDIATE", command)
+        finally:
+            session.ticket.give_back()
+
+    def _read(self, session: Session, command: Command) -> Outcome:
+        """Beside the writers, on a snapshot."""
+        return self._step(session.connection, "BEGIN", command)
+
+    def _step(self, connection: sqlite3.Connection, begin: str, command: Command) -> Outcome:
+        connection.execute(begin)
+        try:
+            books = SQLiteBooks(connection)
+            outcome = carry_out(books, command, books.begin(self._clock()))
+        except BaseException:
+            if connection.in_transaction:  # SQLite has rolled back by itself after a full disk
+                connection.execute("ROLLBACK")
+            raise
+        connection.execute("COMMIT")
+        return outcome
 
     def _executor(self) -> ThreadPoolExecutor:
         """Worker threads of this process: a fork leaves the parent's behind."""
@@ -88,15 +97,3 @@ class SQLiteBackend:
             pool = ThreadPoolExecutor(_ASYNC_WORKERS, thread_name_prefix="capguard-sqlite")
             self._workers = os.getpid(), pool
         return self._workers[1]
-
-
-@contextmanager
-def _transaction(connection: sqlite3.Connection, begin: str) -> Iterator[None]:
-    connection.execute(begin)
-    try:
-        yield
-    except BaseException:
-        if connection.in_transaction:  # SQLite has rolled back by itself after a full disk
-            connection.execute("ROLLBACK")
-        raise
-    connection.execute("COMMIT")

@@ -9,13 +9,17 @@ from typing import Any
 
 from capguard.ledger.caps import Leg, MeterState, Move
 from capguard.ledger.commands import Journal
-from capguard.ledger.outcomes import Line, Record
+from capguard.ledger.outcomes import Line, Made, Record
 
+_BEGIN = "SELECT (SELECT at FROM entry ORDER BY seq DESC LIMIT 1), (SELECT min(due) FROM reservation)"
 _METER = "SELECT sum(settled), sum(held), sum(overrun) FROM meter WHERE key = ? AND period BETWEEN ? AND ?"
-_OPEN = """
-INSERT INTO meter (key, period, settled, held, overrun, cap, unit, scope, ends) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (key, period) DO UPDATE SET
-  settled = settled + excluded.settled, held = held + excluded.held, overrun = overrun + excluded.overrun
+_HOLD = """
+INSERT INTO meter (key, period, settled, held, overrun, cap, unit, scope, ends) VALUES (?, ?, 0, ?, 0, ?, ?, ?, ?)
+ON CONFLICT (key, period) DO UPDATE SET held = held + excluded.held
+"""
+_BOOK = """
+INSERT INTO meter (key, period, settled, held, overrun, cap, unit, scope, ends) VALUES (?, ?, ?, 0, 0, ?, ?, ?, ?)
+ON CONFLICT (key, period) DO UPDATE SET settled = settled + excluded.settled
 """
 _MOVE = """
 UPDATE meter SET settled = settled + ?, held = held + ?, overrun = overrun + ? WHERE key = ? AND period = ?
@@ -50,23 +54,26 @@ class SQLiteBooks:
     def __init__(self, connection: sqlite3.Connection):
         self._connection = connection
         self._run = connection.execute
+        self._next_due: int | None = None
 
-    def last_ms(self) -> int:
-        """When the newest entry was made: time in the books never runs backward."""
-        row = self._run("SELECT at FROM entry ORDER BY seq DESC LIMIT 1").fetchone()
-        return 0 if row is None else int(row[0])
+    def begin(self, now_ms: int) -> int:
+        """Look at the clock of the books: time there never runs backward. Returns the time of this step."""
+        last_ms, self._next_due = self._run(_BEGIN).fetchone()
+        return now_ms if last_ms is None else max(now_ms, last_ms)
 
     def meter(self, leg: Leg) -> MeterState:
         row = self._run(_METER, (leg.meter, leg.since, leg.period)).fetchone()
         return MeterState(0, 0, 0) if row[0] is None else MeterState(*row)
 
-    def open(self, leg: Leg, settled: int, held: int, overrun: int) -> None:
-        words = leg.cap, leg.unit, leg.scope, leg.ends
-        self._run(_OPEN, (leg.meter, leg.period, settled, held, overrun, *words))
+    def open(self, legs: Sequence[Leg], amounts: Sequence[int], *, settled: bool) -> None:
+        sql = _BOOK if settled else _HOLD
+        opened = zip(legs, amounts, strict=True)
+        rows = [(leg.meter, leg.period, amount, leg.cap, leg.unit, leg.scope, leg.ends) for leg, amount in opened]
+        self._connection.executemany(sql, rows)
 
     def move(self, moves: Sequence[Move]) -> None:
-        for move in moves:
-            self._run(_MOVE, (move.settled, move.held, move.overrun, move.meter, move.period))
+        rows = [(settled, held, overrun, meter, period) for meter, period, settled, held, overrun in moves]
+        self._connection.executemany(_MOVE, rows)
 
     def reservation(self, id: str) -> Record | None:
         row = self._run(_BY_ID, (id,)).fetchone()
@@ -82,7 +89,9 @@ class SQLiteBooks:
             change |= {"booked": record.booked, "overrun": record.overrun, "entry": record.entry}
         self._run(_UPDATE, (record.state, record.expires_ms, due_ms, _encode(change), record.id))
 
-    def due(self, now_ms: int, limit: int) -> Iterable[Record]:
+    def due(self, now_ms: int, limit: int) -> Sequence[Record]:
+        if self._next_due is None or self._next_due > now_ms:
+            return ()
         return [_record(*row) for row in self._run(_DUE, (now_ms, limit))]
 
     def forget(self, id: str) -> None:
@@ -110,39 +119,29 @@ class SQLiteBooks:
         self._run(_DENY, (leg.meter, minute_ms, leg.cap, leg.scope))
 
 
-_NEVER_MADE: Mapping[str, Any] = {
-    "model": None, "legs": [], "held": {}, "expected": {}, "identity": {}, "rates": {}, "facts": {},
-    "on_expiry": "release", "created_ms": 0, "grace_ms": 0, "retention_ms": 0,
-}  # fmt: skip
-"""What stands in for the entry of a tombstone, which has none."""
-
-
 def _record(
     id: str, fingerprint: str, state: Any, expires: int, change: str, entry: int | None, body: str | None
 ) -> Record:
-    """A reservation from its row and the entry that made it."""
-    made = _NEVER_MADE if body is None else json.loads(body)
-    legs = tuple([Leg(*leg) for leg in made["legs"]])
-    now = json.loads(change)
-    booked_at_once = made["held"] if state == "settled" else {}
+    """A reservation from its row and the entry that made it; a tombstone has none."""
+    if body is None:
+        return Record(id, fingerprint, state, _NEVER_MADE, (), expires, entry=0)
+    fields = json.loads(body)
+    fields["legs"] = legs = tuple([Leg(*leg) for leg in fields["legs"]])
+    made = Made(**fields)
+    if not (now := json.loads(change)):
+        amounts = tuple([made.held.get(leg.unit, 0) for leg in legs])
+        return Record(id, fingerprint, state, made, amounts, expires, entry or 0, made.held if state != "held" else {})
     return Record(
-        id=id,
-        fingerprint=fingerprint,
-        state=state,
-        model=made["model"],
-        legs=legs,
-        amounts=tuple(now["amounts"]) if now else tuple([leg.amount for leg in legs]),
-        held=made["held"],
-        expected=made["expected"],
-        identity=made["identity"],
-        rates=made["rates"],
-        facts=made["facts"],
-        on_expiry=made["on_expiry"],
-        created_ms=made["created_ms"],
-        expires_ms=expires,
-        grace_ms=made["grace_ms"],
-        retention_ms=made["retention_ms"],
-        booked=now.get("booked", booked_at_once),
-        overrun=now.get("overrun", {}),
-        entry=now.get("entry", entry or 0),
+        id,
+        fingerprint,
+        state,
+        made,
+        tuple(now["amounts"]),
+        expires,
+        now.get("entry", entry),
+        now.get("booked", {}),
+        now.get("overrun", {}),
     )
+
+
+_NEVER_MADE = Made(None, (), {}, {}, {}, {}, {}, "release", 0, 0, 0)

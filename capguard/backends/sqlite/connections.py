@@ -7,7 +7,6 @@ import sqlite3
 import threading
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 
@@ -60,23 +59,16 @@ class Connections:
         self._opening = threading.Lock()
         _pools.add(self)
 
-    @contextmanager
-    def session(self) -> Iterator[Session]:
-        """A session of this process; it goes back to the pool unless something went wrong in it."""
-        session = self._take()
-        try:
-            yield session
-        except BaseException:
-            session.close()
-            raise
-        self._free.append(session)
-
     def close(self) -> None:
         while self._free:
             self._free.pop().close()
 
-    def _take(self) -> Session:
-        """A free session, or a new one. A file that was deleted or replaced would take writes silently: refused."""
+    def give_back(self, session: Session) -> None:
+        """After a command that went well; else the session is closed."""
+        self._free.append(session)
+
+    def take(self) -> Session:
+        """A free session of this process, or a new one. A file that was deleted or replaced takes writes silently."""
         try:
             session = self._free.pop()
         except IndexError:
