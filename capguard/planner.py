@@ -112,9 +112,8 @@ class Planner:
             model = model or known.model
         steered = request.rewritable and not book
         route = self._routes.of(request.identity, model, steered=steered, caps=request.caps)
-        options = tuple(
-            [self._option(request, each, tariff) for each, tariff in zip(route.models, route.tariffs, strict=True)]
-        )
+        priced = zip(route.models, route.tariffs, route.rates, strict=True)
+        options = tuple([self._option(request, *each) for each in priced])
         return Draft(request, route, options, self.policy.failure.on_expiry, book)
 
     def overview(self, identity: Identity, now_ms: int) -> Overview:
