@@ -10,9 +10,13 @@ from capguard.ledger.money import MAX_AMOUNT
 
 def get(thing: Any, name: str) -> Any:
     """`thing[name]` of a mapping, `thing.name` of anything else; None where there is none."""
-    if isinstance(thing, Mapping):
+    if isinstance(thing, dict):
         return thing.get(name)
-    return getattr(thing, name, None)
+    if hasattr(type(thing), "__pydantic_fields__"):  # asking pydantic for a field that is missing takes 5 us
+        found = thing.__dict__.get(name)
+        extra = thing.__pydantic_extra__
+        return extra.get(name) if found is None and extra else found
+    return thing.get(name) if isinstance(thing, Mapping) else getattr(thing, name, None)
 
 
 def path(thing: Any, *names: str) -> Any:

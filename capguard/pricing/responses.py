@@ -28,6 +28,8 @@ def read_usage(response: Any) -> Usage | None:
 
 def usage_from(report: Any, model: Any = None) -> Usage | None:
     """A provider's usage object or dict as a Usage; None for an unknown shape, and for zeros, which are no report."""
+    if report is None:
+        return None
     for key, read in _SHAPES:
         if count(get(report, key)) is not None:
             usage = read(report, model if isinstance(model, str) else None)
@@ -38,12 +40,18 @@ def usage_from(report: Any, model: Any = None) -> Usage | None:
 def _read(response: Any) -> Usage | None:
     if response is None or isinstance(response, (str, bytes)):
         return None
+    usage = usage_from(get(response, "usage"), get(response, "model"))
+    return usage if usage is not None else _read_wrapped(response)
+
+
+def _read_wrapped(response: Any) -> Usage | None:
+    """Everything that does not carry its `usage` at the top."""
     generations = items_of(get(response, "generations"))
     if generations:
         return _of_generations(generations, get(response, "llm_output"))
     message = get(response, "message") if get(response, "usage_metadata") is None else None
     if get(message, "usage_metadata") is not None:
-        return _read(message)
+        return _of_one(message)
     return _of_one(response)
 
 
@@ -51,7 +59,7 @@ def _of_one(response: Any) -> Usage | None:
     metadata = get(response, "response_metadata")
     model = _model(response, metadata)
     for report in (get(response, "usage_metadata"), get(response, "usage"), get(metadata, "token_usage"), response):
-        usage = usage_from(report, model) if report is not None else None
+        usage = usage_from(report, model)
         if usage is not None:
             return usage
     return _of_raw(response)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from capguard.ledger.money import decimal_of
+from capguard.ledger.money import MAX_AMOUNT, decimal_of
 from capguard.ledger.units import scale
 from capguard.pricing.book import Price
 from capguard.pricing.usage import Usage
@@ -46,7 +46,7 @@ class Tariff:
     markup: int = MARKUP_SCALE
 
     def amounts(self, usage: Usage) -> dict[str, int]:
-        """`usage` in every unit. A free model costs no money; its tokens and requests count all the same."""
+        """`usage` in every unit, at most 2^53-1 parts each. A free model costs no money; its tokens still count."""
         usd = self.price.cost(usage) if self.price is not None else 0
         counted = {
             "usd": usd,
@@ -61,6 +61,8 @@ class Tariff:
         for name, quantity in usage.quantities.items():
             if name not in counted:
                 counted[name] = int(-(-decimal_of(quantity) * scale(name) // 1))
+        if max(counted.values()) > MAX_AMOUNT:
+            return {unit: min(amount, MAX_AMOUNT) for unit, amount in counted.items()}
         return counted
 
     def at(self, price: Price) -> Tariff:

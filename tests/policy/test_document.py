@@ -330,7 +330,7 @@ def test_hostile_names(name: str) -> None:
     assert policy.users[name].plan == name
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(st.text(min_size=1, max_size=5))
 def test_a_refused_name_can_be_printed(name: str) -> None:
     """Whatever the name, the message is printable text on one line."""
@@ -408,3 +408,8 @@ def test_defaults() -> None:
         "max_wait": 30,
         "idle": None,
     }
+
+
+def test_thresholds_rise() -> None:
+    """Alerts are sent in the order in which shares are reached."""
+    assert Alerts(thresholds=[1, "0.5", 0.25]).thresholds == (Decimal("0.25"), Decimal("0.5"), 1)

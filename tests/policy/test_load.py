@@ -185,7 +185,7 @@ documents = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(documents)
 def test_every_policy_survives_a_round_trip(document: dict[str, Any]) -> None:
     """dump and load are inverse, and the hash stays."""
@@ -224,7 +224,7 @@ anything = st.recursive(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(st.dictionaries(st.sampled_from(sorted(Policy.model_fields)), anything, max_size=6))
 def test_nothing_but_findings(document: dict[str, Any]) -> None:
     """Whatever a document holds, it loads or is refused with findings that can be printed."""

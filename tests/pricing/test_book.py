@@ -146,6 +146,22 @@ def book_of(**models: list) -> PriceBook:
     return PriceBook.of(models, as_of=date(2026, 1, 2), source="test", features=("tools", "vision"))
 
 
+def test_the_dearest_dated_price_stands_for_an_undated_one() -> None:
+    """Of several dated rows of a tuned model the dearest is taken, whatever their order."""
+    rates = {"2024-01-01": 5, "2024-02-02": 9, "2024-03-03": 7}
+    rows = {f"ft:m-{day}": ["x", "chat", 1, rate, 1, 1, 0, None, None, []] for day, rate in rates.items()}
+    price = book_of(**rows).find("ft:m:acme::x")
+    assert price is not None
+    assert price.output == 9
+
+
+def test_endless_names_are_not_remembered() -> None:
+    """Names come from requests: what is longer than any model's name takes no memory."""
+    book = book_of()
+    assert book.find("x" * 100_000) is None
+    assert book._known.cache_info().currsize == 0
+
+
 def test_a_price_of_zero_is_unknown() -> None:
     """0/0 in a list means that somebody did not know; a better row behind it still counts."""
     zero = ["x", "chat", 0, 0, 0, 0, 0, None, None, []]

@@ -162,6 +162,18 @@ DICTS = [
         {"model": "d", "usage": {"prompt_tokens": 10, "completion_tokens": 2, "prompt_cache_hit_tokens": 4}},
         Usage(model="d", input_tokens=10, cache_read_tokens=4, output_tokens=2),
     ),
+    (  # the caches beside the details, as LiteLLM's older versions have them
+        {"usage": {"prompt_tokens": 10, "cache_read_input_tokens": 4, "cache_creation_input_tokens": 5}},
+        Usage(input_tokens=10, cache_read_tokens=4, cache_write_tokens=5),
+    ),
+    (  # a cache that exceeds the prompt stood beside it
+        {"usage": {"prompt_tokens": 10, "prompt_tokens_details": {"cached_tokens": 40}}},
+        Usage(input_tokens=50, cache_read_tokens=40),
+    ),
+    (  # a part that is no count is left out, the rest is kept
+        {"usage": {"prompt_tokens": 10, "prompt_tokens_details": {"cached_tokens": True}}},
+        Usage(input_tokens=10),
+    ),
     (  # xAI counts reasoning beside the completion: it is billed, so it is not lost
         {
             "usage": {

@@ -142,6 +142,12 @@ def test_an_abandoned_anthropic_stream_knows_its_input() -> None:
     assert reader.text == "Hel"
 
 
+def test_anthropics_usage_is_final_with_the_reason_to_stop() -> None:
+    """The output counts as a whole once the reason is told, though message_stop never comes."""
+    reader = read(wire.MESSAGE_STREAM[:-1])
+    assert (reader.usage, reader.partial) == (MESSAGE, False)
+
+
 def test_an_abandoned_openai_stream_knows_its_text_only() -> None:
     """No usage before the last chunk: None, never zero."""
     reader = read(wire.CHAT_STREAM[:3])
@@ -158,6 +164,13 @@ def test_cumulative_usage_on_every_chunk_is_partial_until_the_end() -> None:
     assert (reader.usage.input_tokens, reader.usage.output_tokens) == (10, 3)
     reader.feed(wire.chat_chunk({}, finish="stop"))
     assert not reader.partial
+    assert reader.usage.output_tokens == 3
+
+
+def test_a_first_chunk_without_choices_ends_nothing() -> None:
+    """Azure opens with the results of its prompt filter."""
+    usage = {"prompt_tokens": 10, "completion_tokens": 1}
+    assert read([wire.chat_chunk(None), wire.chat_chunk({"content": "x"}, usage=usage)]).partial
 
 
 def test_an_incomplete_response_is_billed_too() -> None:

@@ -59,6 +59,12 @@ def test_counts_what_tiktoken_counts(corpus: str, name: str) -> None:
     assert count.upper - count.tokens <= len(text.encode()) // 2_000 + 1
 
 
+def test_every_hard_cut_raises_the_upper_count() -> None:
+    """20,000 letters without a blank: four cuts, each of which may have changed a token."""
+    count = count_text("a" * 20_000, "gpt-4o")
+    assert count.upper == count.tokens + 4
+
+
 SOFT = ["prose", "code", "russian", "hindi", "emoji", "long blank runs", "blanks before newlines"]
 
 

@@ -36,7 +36,7 @@ def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_without_files_the_bytes_are_the_bound() -> None:
     """No vocabulary: expected is a third of the bytes, rounded up; upper is the bytes; nothing is raised."""
-    assert count_text("hello wörld", "gpt-4o") == Count(4, 12, "bound")
+    assert count_text("hello wörld!", "gpt-4o") == Count(5, 13, "bound")
     assert count_text("", "gpt-4o") == Count(0, 0, "bound")
     assert count_input("gpt-4o", messages=[{"role": "user", "content": "hello"}]).how == "bound"
     assert not warm("gpt-4o")
