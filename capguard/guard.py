@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import os
 from collections.abc import AsyncIterator, Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Unpack
 
-from capguard import answers
+from capguard import answers, notices
 from capguard.arguments import CallArgs, IdentityArgs, Request, checked_id, read_identity, read_request
 from capguard.backends.base import Backend, Clock, arun, run, system_clock
 from capguard.backends.disabled import DisabledBackend, is_disabled
 from capguard.booking import Booking
 from capguard.call import Call
-from capguard.errors import PolicyError
+from capguard.errors import BackendUnavailable, PolicyError
 from capguard.ledger.commands import Command, Fetch, Journal, Look, Release, Verify
 from capguard.ledger.flows import Flow, reserving
 from capguard.ledger.outcomes import Found, Outcome
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from capguard.policy.document import Policy
     from capguard.pricing.tariff import Tariff
     from capguard.pricing.usage import Usage
+
+log = logging.getLogger("capguard")
 
 
 class Guard:
@@ -205,12 +209,22 @@ class Guard:
     def hold(self, request: Request) -> tuple[Reservation, Booking]:
         """Reserve a request that was read already."""
         draft = self._planner.draft(request)
-        return answers.held(draft, run(self._reserving(draft), self._backend))
+        return self._told(draft, run(self._reserving(draft), self._backend))
 
     async def ahold(self, request: Request) -> tuple[Reservation, Booking]:
-        """As `hold`, without blocking the event loop."""
+        """As `hold`, without blocking the event loop. Cancelled, it drops a hold that the caller never learns of."""
         draft = self._planner.draft(request)
-        return answers.held(draft, await arun(self._reserving(draft), self._backend))
+        try:
+            return self._told(draft, await arun(self._reserving(draft), self._backend))
+        except asyncio.CancelledError:
+            await self._drop(request.id)
+            raise
+
+    async def _drop(self, id: str) -> None:
+        try:
+            await self._backend.aexecute(self.release_command(id))
+        except BackendUnavailable as error:
+            log.warning("capguard: the hold of %s, whose call was cancelled, remains until it expires: %s", id, error)
 
     def carry_out(self, command: Command) -> Outcome:
         """One command, one outcome."""
@@ -234,6 +248,16 @@ class Guard:
         """An outer layer's reservation as the inner layer sees it: booked at the inner model's rates."""
         return self._planner.taken_over(request, asked, reservation, booking)
 
+    @staticmethod
+    def _told(draft: Draft, outcome: Outcome) -> tuple[Reservation, Booking]:
+        """The reservation, with a log line for what its caps said."""
+        reservation, booking = answers.held(draft, outcome)
+        if reservation.decision.passed:
+            notices.tell(reservation.id, reservation.decision)
+        if draft.route.unknown_plan is not None:
+            notices.unknown_plan(draft.route.unknown_plan, draft.route.identity.plan)
+        return reservation, booking
+
     def _reserving(self, draft: Draft) -> Flow[Outcome]:
         return reserving(lambda now_ms: draft.command(self._clock() if now_ms is None else now_ms))
 
@@ -244,9 +268,9 @@ class Guard:
     def _settling(
         self, reservation: Reservation | str, response: Any, usage: Usage | None, cost: object
     ) -> Flow[Outcome]:
-        booking = None if isinstance(reservation, str) else answers.booking_of(reservation)
+        booking = answers.booking_of(reservation) if isinstance(reservation, Reservation) else None
         if booking is None:
-            found = yield Fetch(checked_id(_id_of(reservation)))
+            found = yield Fetch(_id_of(reservation))
             if not isinstance(found, Found):
                 return found
             booking = Booking.of(found.record)
@@ -254,4 +278,4 @@ class Guard:
 
 
 def _id_of(reservation: Reservation | str) -> str:
-    return reservation if isinstance(reservation, str) else reservation.id
+    return reservation.id if isinstance(reservation, Reservation) else checked_id(reservation)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -11,7 +11,8 @@ from capguard.booking import Booking
 from capguard.identity import Identity, context
 from capguard.ledger.caps import Amounts, Leg
 from capguard.ledger.commands import Candidate, OnExpiry, Reserve
-from capguard.policy.document import Policy
+from capguard.ledger.units import BUILT_IN
+from capguard.policy.document import Cap, CapChange, Policy
 from capguard.policy.resolve import apply
 from capguard.pricing.estimate import estimate
 from capguard.pricing.tariff import Tariff
@@ -103,6 +104,7 @@ class Planner:
         self.policy = policy
         self.tariffs = Tariffs(policy)
         self._routes = Routes(policy, self.tariffs)
+        self._units = frozenset((*BUILT_IN, *policy.units, *(cap.unit for cap in _all_caps(policy))))
 
     def draft(self, request: Request, *, book: bool = False) -> Draft:
         """Everything about a call but the time; with `book`, for one step without steering. Raises UnknownModel."""
@@ -110,6 +112,10 @@ class Planner:
         model = request.model
         if isinstance(known, Usage):
             model = model or known.model
+        elif known is not None and not known.keys() <= self._units | {cap.unit for cap in request.caps}:
+            raise ValueError(
+                f"unit: {', '.join(known)} is in no cap and no [units]; allowed: {', '.join(sorted(self._units))}"
+            )
         steered = request.rewritable and not book
         route = self._routes.of(request.identity, model, steered=steered, caps=request.caps)
         priced = zip(route.models, route.tariffs, route.rates, strict=True)
@@ -169,3 +175,9 @@ class Planner:
         held = tariff.amounts(found.held)
         expected = held if found.expected == found.held else tariff.amounts(found.expected)
         return Option(tariff, rates, held, expected, found.how)
+
+
+def _all_caps(policy: Policy) -> Iterator[Cap | CapChange]:
+    yield from policy.caps
+    for scope in (*policy.plans.values(), *policy.users.values()):
+        yield from scope.caps
