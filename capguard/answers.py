@@ -106,11 +106,13 @@ def extension(id: str, ttl: object, amount: object) -> Extend:
     return Extend(checked_id(id), ttl_ms(ttl), amounts)
 
 
-def extended(outcome: Outcome) -> Reservation:
-    """The reservation after an extend."""
-    if isinstance(outcome, Extended):
-        return _reservation(outcome.record, {}, Decision(True, outcome.record.made.model), Booking.of(outcome.record))
-    raise _refused(outcome)
+def extended(before: Reservation | str, outcome: Outcome) -> Reservation:
+    """The reservation after an extend. By its id alone, the caller's name for the output limit is not known."""
+    if not isinstance(outcome, Extended):
+        raise _refused(outcome)
+    record, model = outcome.record, outcome.record.made.model
+    params = before.params if isinstance(before, Reservation) else {} if model is None else {"model": model}
+    return _reservation(record, params, Decision(True, model), Booking.of(record))
 
 
 def status(overview: Overview, outcome: Outcome) -> Status:
@@ -243,9 +245,11 @@ def booking_of(reservation: Reservation) -> Booking | None:
     return booking if isinstance(booking, Booking) else None
 
 
-def _epoch_ms(name: str, moment: datetime | None) -> int | None:
+def _epoch_ms(name: str, moment: object) -> int | None:
     if moment is None:
         return None
-    if moment.tzinfo is None or moment.utcoffset() is None:
+    if not isinstance(moment, datetime):
+        raise ValueError(f"{name}: {moment!r:.60} is no datetime; allowed: an aware datetime, as datetime.now(UTC)")
+    if moment.utcoffset() is None:
         raise ValueError(f"{name}: {moment!r} is naive; allowed: an aware datetime, as datetime.now(UTC)")
     return int((moment - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds() * 1000)

@@ -7,14 +7,12 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypedDict
+from typing import Any, Final, NamedTuple, TypedDict
 
-from capguard.identity import Box, Identity, checked_name, context
+from capguard.identity import Box, Identity, checked_name, context, identity_of
 from capguard.ledger import units
+from capguard.policy.document import Cap
 from capguard.pricing.usage import Usage
-
-if TYPE_CHECKING:
-    from capguard.policy.document import Cap
 
 OUTPUT_LIMITS: Final = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 """The names under which hosts take the output limit; whichever the caller used comes back in `params`."""
@@ -99,10 +97,18 @@ def read_request(arguments: Mapping[str, Any], *, rewritable: bool = True) -> Re
         output_limit=_output_limit(arguments),
         n=_n(arguments.get("n")),
         known=known,
-        caps=(*box.caps, *arguments.get("caps", ())),
+        caps=_caps(box, arguments.get("caps")),
         ttl_ms=ttl_ms(arguments.get("ttl")),
         rewritable=rewritable,
     )
+
+
+def only_identity(arguments: Mapping[str, Any]) -> Identity:
+    """The identity of a verb that takes nothing else. Raises ValueError, TypeError."""
+    if unknown := arguments.keys() - IdentityArgs.__annotations__.keys():
+        allowed = ", ".join(IdentityArgs.__annotations__)
+        raise TypeError(f"unknown argument {', '.join(sorted(map(repr, unknown)))}; allowed: {allowed}")
+    return read_identity(arguments)
 
 
 def read_identity(arguments: Mapping[str, Any], box: Box | None = None) -> Identity:
@@ -111,7 +117,7 @@ def read_identity(arguments: Mapping[str, Any], box: Box | None = None) -> Ident
     inherited = (box or context()).identity
     given = arguments.get("identity")
     if given is not None:
-        inherited = given.over(inherited)
+        inherited = identity_of(given).over(inherited)
     return Identity(**named).over(inherited) if named else inherited
 
 
@@ -157,6 +163,16 @@ def _known(arguments: Mapping[str, Any]) -> Mapping[str, int] | Usage | None:
         unit = checked_name(arguments.get("unit", "usd"), "unit")
         return {unit: units.parse(unit, amount, "amount")}
     return None
+
+
+def _caps(box: Box, given: object) -> tuple[Cap, ...]:
+    if given is None and not box.caps:
+        return ()
+    caps = (*box.caps, *(given if isinstance(given, (list, tuple)) else () if given is None else (given,)))
+    for cap in caps:
+        if not isinstance(cap, Cap):
+            raise ValueError(f"caps: {type(cap).__name__} is not a capguard.Cap; allowed: a list of Caps")
+    return caps
 
 
 def _output_limit(arguments: Mapping[str, Any]) -> tuple[str, int] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from capguard.errors import UnknownModel
 from capguard.ledger import units
 from capguard.ledger.caps import Amounts
 from capguard.ledger.commands import Settle
@@ -14,6 +15,9 @@ from capguard.pricing.stream import StreamReader
 from capguard.pricing.tariff import Tariff
 from capguard.pricing.tokens import count_text
 from capguard.pricing.usage import Usage
+
+TariffOf = Callable[[str, str | None], Tariff]
+"""The tariff of a model on a plan; raises UnknownModel where the policy denies models without a price."""
 
 
 class Booking(NamedTuple):
@@ -32,9 +36,12 @@ class Booking(NamedTuple):
         return cls(record.id, made.model, made.identity.get("plan"), Tariff.from_dict(made.rates), made.expected)
 
     def at_usage(self, usage: Usage, *flags: str) -> Settle:
-        """What was used, at the reservation's rates."""
-        amounts = dict.fromkeys(self.expected, 0) | self.tariff.amounts(usage)
-        return self._settle(amounts, (*self.tariff.flags, *flags), usage)
+        """What was used, at the reservation's rates. What they do not tell is booked as expected, and flagged."""
+        counted = self.tariff.amounts(usage)
+        if self.tariff.price is None:
+            flags = (*flags, "uncertain" if "usd" in self.expected else "unpriced")
+            counted |= {unit: parts for unit, parts in self.expected.items() if unit in units.MONEY}
+        return self._settle({**self.expected, **counted}, (*self.tariff.flags, *flags), usage)
 
     def at_cost(self, cost: object) -> Settle:
         """A cost in dollars that the caller knows; other units as they were expected."""
@@ -46,11 +53,11 @@ class Booking(NamedTuple):
         """What was expected: nobody said what it really cost."""
         return self._settle(self.expected, (*self.tariff.flags, "uncertain", *flags), None)
 
-    def at_seen(self, reader: StreamReader, *flags: str) -> Settle:
+    def at_seen(self, reader: StreamReader, price: TariffOf, *flags: str) -> Settle:
         """What a stream reported; where it did not, its input and the output text that passed, counted."""
-        usage = reader.usage
+        usage, named = reader.usage, self.named(reader.model, price)
         if usage is not None and not reader.partial:
-            return self.at_usage(usage, *flags)
+            return named.at_usage(usage, *flags)
         given = reader.reported_input
         counted = count_text(reader.text, reader.model or self.model).tokens
         seen = Usage(
@@ -60,26 +67,29 @@ class Booking(NamedTuple):
             cache_read_tokens=0 if usage is None else usage.cache_read_tokens,
             cache_write_tokens=0 if usage is None else usage.cache_write_tokens,
         )
-        return self.at_usage(seen, "counted", *flags)
+        return named.at_usage(seen, "counted", *flags)
 
-    def at(
-        self, response: Any, usage: Usage | None, cost: object, price: Callable[[str, str | None], Tariff]
-    ) -> Settle:
-        """What the caller of `settle` says, in whichever form. Raises ValueError where it says it twice."""
+    def at(self, response: Any, usage: Usage | None, cost: object, price: TariffOf) -> Settle:
+        """What the caller of `settle` says, in whichever form. Raises ValueError where it says it twice or wrongly."""
         if sum(each is not None for each in (response, usage, cost)) > 1:
             raise ValueError("response, usage and cost say the same thing: give one of them")
         if cost is not None:
             return self.at_cost(cost)
+        if usage is not None and not isinstance(usage, Usage):
+            raise ValueError(f"usage: {type(usage).__name__} is not a capguard.Usage")
         found = usage if usage is not None else read_usage(response)
         if found is None:
             return self.at_expected() if response is None else self.at_expected("no_usage")
-        if self.tariff.price is None and found.model is not None:
-            return self.priced(price(found.model, self.plan)).at_usage(found)
-        return self.at_usage(found)
+        return self.named(found.model, price).at_usage(found)
 
-    def priced(self, tariff: Tariff) -> Booking:
-        """The same reservation, booked at other rates: where it was made for a cost and a model turned up."""
-        return Booking(self.id, self.model, self.plan, tariff, self.expected)
+    def named(self, model: str | None, price: TariffOf) -> Booking:
+        """The same reservation at the rates of `model`, where it was made without a price and the reply names one."""
+        if self.tariff.price is not None or model is None:
+            return self
+        try:
+            return self._replace(tariff=price(model, self.plan))
+        except UnknownModel:  # the policy denies such calls, but this reply is there already
+            return self
 
     def _settle(self, amounts: Amounts, flags: tuple[str, ...], usage: Usage | None) -> Settle:
         facts: dict[str, Any] = {"flags": list(flags)} if flags else {}

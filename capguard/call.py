@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import AsyncIterable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, overload
@@ -11,6 +12,7 @@ from capguard.booking import Booking
 from capguard.errors import CapguardError
 from capguard.identity import enter_call, leave_call, open_call
 from capguard.ledger.commands import Release, Settle
+from capguard.ledger.outcomes import Outcome, Settled, Unknown
 from capguard.pricing.stream import StreamReader
 from capguard.results import Reservation
 from capguard.streams import AsyncStream, SyncStream
@@ -46,7 +48,8 @@ class Call:
         self._booking: Booking | None = None
         self._ending: Settle | Release | None = None
         self._reader: StreamReader | None = None
-        self._taken = False
+        self._inside = False
+        self._given_away = threading.Lock()  # taken once, by the inner layer that charges this call
         self._going_on = False
 
     @property
@@ -72,6 +75,8 @@ class Call:
         """
         self._held()
         assert self._booking is not None
+        if self.closed:
+            log.error("capguard: %s is booked already; this settle came too late and changes nothing", self.id)
         self._ending = self._booking.at(response, usage, cost, self._guard.tariff)
 
     def release(self) -> None:
@@ -117,7 +122,7 @@ class Call:
     @property
     def recorded(self) -> bool:
         """Whether somebody has said already how this call is booked: `settle`, `release`, or an inner layer."""
-        return self._ending is not None or self._taken
+        return self._ending is not None or self._given_away.locked()
 
     def go_on(self) -> None:
         """Leave the block without booking, to enter it again: the function returned something to be awaited."""
@@ -139,51 +144,42 @@ class Call:
 
     def finish(self, error: BaseException | None = None) -> None:
         """Book or release, unless a stream or an inner layer will."""
-        if ending := self._end(error):
-            with self._kept_from_the_reply(ending):
-                self._guard.carry_out(ending)
+        self.book(self._end(error))
 
     async def afinish(self, error: BaseException | None = None) -> None:
         """As `finish`, without blocking the event loop."""
-        if ending := self._end(error):
-            with self._kept_from_the_reply(ending):
-                await self._guard.acarry_out(ending)
+        await self.abook(self._end(error))
 
     def metered_sync(self, source: Iterable[Any], *, inside: bool = False) -> SyncStream:
         """As `stream`; with `inside`, the source's own code runs with this call as `current_call()`."""
-        self._held()
-        self._reader = StreamReader()
-        return SyncStream(self, source, self._reader, inside=inside)
+        return SyncStream(self, source, self._read(inside), inside=inside)
 
     def metered_async(self, source: AsyncIterable[Any], *, inside: bool = False) -> AsyncStream:
         """As `metered_sync`, for an async source."""
-        self._held()
-        self._reader = StreamReader()
-        return AsyncStream(self, source, self._reader, inside=inside)
+        return AsyncStream(self, source, self._read(inside), inside=inside)
 
     def end_stream(self, error: BaseException | None, *, whole: bool) -> Settle | Release | None:
         """What books this call, now that its stream has ended: once, whoever asks first."""
         if self.closed or self._booking is None or self._reader is None:
             return None
         self.closed = True
-        if self._taken or self._ending is not None:
+        if self.recorded:
             return self._ending
-        seen = self._reader.usage is not None or self._reader.text
-        if error is not None and not seen and is_unbilled(error):
+        if error is not None and not _began(self._reader) and is_unbilled(error):
             return self._guard.release_command(self._booking.id)
-        return self._booking.at_seen(self._reader, *(() if whole else ("uncertain",)))
+        return self._booking.at_seen(self._reader, self._guard.tariff, *(() if whole else ("uncertain",)))
 
-    def finish_stream(self, ending: Settle | Release | None) -> None:
-        """Book what `end_stream` gave."""
+    def book(self, ending: Settle | Release | None) -> None:
+        """Carry out what ends this call, if anything does."""
         if ending is not None:
             with self._kept_from_the_reply(ending):
-                self._guard.carry_out(ending)
+                _tell(ending, self._guard.carry_out(ending))
 
-    async def afinish_stream(self, ending: Settle | Release | None) -> None:
-        """As `finish_stream`, without blocking the event loop."""
+    async def abook(self, ending: Settle | Release | None) -> None:
+        """As `book`, without blocking the event loop."""
         if ending is not None:
             with self._kept_from_the_reply(ending):
-                await self._guard.acarry_out(ending)
+                _tell(ending, await self._guard.acarry_out(ending))
 
     def _held(self) -> Reservation:
         if self.reservation is None:
@@ -191,13 +187,22 @@ class Call:
         return self.reservation
 
     def _hold(self, reservation: Reservation, booking: Booking) -> None:
-        if self.reservation is not None:
-            raise RuntimeError("a call can be entered once; make another one with guard.call(...)")
         self.reservation, self._booking = reservation, booking
 
     def _resumed(self) -> bool:
         was, self._going_on = self._going_on, False
+        if self.reservation is not None and not was:
+            raise RuntimeError("a call can be entered once; make another one with guard.call(...)")
         return was
+
+    def _read(self, inside: bool) -> StreamReader:
+        self._held()
+        if self._reader is not None:
+            log.error("capguard: %s has a stream already; a second stream needs a call of its own", self.id)
+            return self._reader
+        reader = StreamReader()
+        self._reader, self._inside = reader, inside
+        return reader
 
     def _take_over(self) -> bool:
         """Let an open call around this one charge through this one. Its reservation stays, its settle moves here."""
@@ -209,11 +214,12 @@ class Call:
 
     def give_to(self, guard: Guard, request: Request) -> tuple[Reservation, Booking] | None:
         """Let an inner layer charge this call, if it is reserved and nobody has begun to book it."""
-        begun = self.closed or self.recorded or self._reader is not None
+        passing = self._reader is not None and (not self._inside or _began(self._reader))
+        begun = self.closed or self.recorded or passing
         if guard is not self._guard or begun or self.reservation is None or self._booking is None:
             return None
-        self._taken = True
-        return guard.taken_over(request, self._request, self.reservation, self._booking)
+        given = guard.taken_over(request, self._request, self.reservation, self._booking)
+        return given if self._given_away.acquire(blocking=False) else None
 
     def _end(self, error: BaseException | None) -> Settle | Release | None:
         """What books this call as its block is left; None where a stream or an inner layer does."""
@@ -237,3 +243,15 @@ class Call:
         except CapguardError as error:
             verb = "settle" if isinstance(ending, Settle) else "release"
             log.error("capguard: the %s of %s was not acknowledged: %s", verb, ending.id, error)
+
+
+def _began(reader: StreamReader) -> bool:
+    return reader.usage is not None or bool(reader.text)
+
+
+def _tell(ending: Settle | Release, outcome: Outcome) -> None:
+    """Log a booking that changed nothing: the caller of a block sees no outcome."""
+    if isinstance(outcome, Settled) and outcome.conflict:
+        log.warning("capguard: %s was settled before with other amounts, which stand", ending.id)
+    elif isinstance(outcome, Unknown):
+        log.error("capguard: no reservation %s is remembered any more; its cost is not booked", ending.id)

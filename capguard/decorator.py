@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
 from typing import Any, TypeVar, overload
 
 from capguard.arguments import OUTPUT_LIMITS, read_request
@@ -17,7 +17,9 @@ from capguard.pricing.responses import read_usage
 F = TypeVar("F", bound=Callable[..., Any])
 Value = str | Callable[[Mapping[str, Any]], Any] | None
 
+_WHO = ("user", "plan", "org", "team", "key_id", "feature", "session")
 _SAME_NAME = ("model", "messages", "prompt", *OUTPUT_LIMITS)
+_NAMES = (*_WHO, "model", "messages", "prompt", "max_tokens", "cost")
 _LITERALS = ("model", "feature", "cost")
 
 
@@ -61,6 +63,10 @@ def capped(guard: Any = None, **values: Any) -> Any:
     """
     if callable(guard) and not isinstance(guard, Guard):
         return _capped(guard, None, {})
+    if guard is not None and not isinstance(guard, Guard):
+        raise TypeError(f"@capped({guard!r:.60}): allowed: a Guard, or none for that of `configure`")
+    if unknown := values.keys() - set(_NAMES):
+        raise TypeError(f"@capped: unknown {', '.join(sorted(unknown))}; allowed: {', '.join(_NAMES)}")
     given = {name: value for name, value in values.items() if value is not None}
     return lambda function: _capped(function, guard, given)
 
@@ -96,8 +102,9 @@ class _Reader:
         """The call that these arguments make, not reserved yet. Raises TypeError for arguments that do not bind."""
         bound = self.signature.bind(*args, **kwargs)
         bound.apply_defaults()
-        said = {name: self._value(source, bound.arguments) for name, source in self._sources.items()}
-        if not said.keys() - {"user", "plan", "org", "team", "key_id", "feature", "session"}:
+        found = {name: self._value(source, bound.arguments) for name, source in self._sources.items()}
+        said = {name: value for name, value in found.items() if value is not None}
+        if not said.keys() - set(_WHO):
             said["amount"], said["unit"] = 1, "requests"
         guard = self._guard or default_guard()
         return Call(guard, read_request(said, rewritable=self._model is not None)), bound
@@ -118,19 +125,17 @@ class _Reader:
 
 def _wrapped(function: Callable[..., Any], reader: _Reader) -> Callable[..., Any]:
     """One wrapper per kind, so that the kind survives: frameworks look at it."""
-    if inspect.isasyncgenfunction(function):
-        return functools.wraps(function)(_async_generator(function, reader))
-    if inspect.isgeneratorfunction(function):
-        return functools.wraps(function)(_generator(function, reader))
-    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None)):  # noqa: B004
-        return _wraps(function, _coroutine(function, reader))
-    return _wraps(function, _plain(function, reader))
-
-
-def _wraps(function: Callable[..., Any], wrapper: Callable[..., Any]) -> Callable[..., Any]:
-    """As functools.wraps, also for partials and callable objects, which have no name."""
-    present = [name for name in functools.WRAPPER_ASSIGNMENTS if hasattr(function, name)]
-    return functools.update_wrapper(wrapper, function, assigned=present)
+    named = inspect.isroutine(function) or isinstance(function, functools.partial)
+    code = function if named else type(function).__call__
+    if inspect.isasyncgenfunction(code):
+        wrapper: Callable[..., Any] = _async_generator(function, reader)
+    elif inspect.isgeneratorfunction(code):
+        wrapper = _generator(function, reader)
+    elif inspect.iscoroutinefunction(code):
+        wrapper = _coroutine(function, reader)
+    else:
+        wrapper = _plain(function, reader)
+    return functools.update_wrapper(wrapper, function)
 
 
 def _plain(function: Callable[..., Any], reader: _Reader) -> Callable[..., Any]:
@@ -177,14 +182,26 @@ def _generator(function: Callable[..., Any], reader: _Reader) -> Callable[..., A
 
 
 def _async_generator(function: Callable[..., Any], reader: _Reader) -> Callable[..., Any]:
-    async def wrapper(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+    async def wrapper(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
         call, bound = reader.call(args, kwargs)
         await call.abegin()
         reader.rewrite(call, bound)
         stream = call.metered_async(function(*bound.args, **bound.kwargs), inside=True)
+        step = anext(stream)
         try:
-            async for chunk in stream:
-                yield chunk
+            while True:  # what `yield from` does for a generator
+                try:
+                    chunk = await step
+                except StopAsyncIteration:
+                    return
+                try:
+                    sent = yield chunk
+                except GeneratorExit:
+                    raise
+                except BaseException as error:  # noqa: BLE001 - thrown in, and the source's to handle
+                    step = stream.athrow(error)
+                else:
+                    step = stream.asend(sent)
         finally:
             await stream.aclose()
 

@@ -20,9 +20,11 @@ def configure(guard: str, **options: Any) -> Guard: ...
 def configure(guard: Guard | str, **options: Any) -> Guard:
     """Set the Guard of this process: a Guard, or what makes one: `configure("sqlite:///capguard.db", policy=...)`.
 
-    A Guard that stood there before is not closed.
+    A Guard that stood there before is not closed. Raises TypeError for anything else.
     """
     made = Guard(guard, **options) if isinstance(guard, str) else guard
+    if not isinstance(made, Guard):
+        raise TypeError(f"configure({guard!r:.60}): allowed: a Guard, or the URL of one and its options")
     _replace(made)
     return made
 
@@ -37,8 +39,8 @@ def default_guard() -> Guard:
 
 
 @contextmanager
-def default_is(guard: Guard) -> Iterator[None]:
-    """Within the block, `guard` is the process's Guard: for tests."""
+def default_is(guard: Guard | None) -> Iterator[None]:
+    """Within the block, `guard` is the process's Guard, None for none yet: for tests."""
     before = _replace(guard)
     try:
         yield

@@ -10,11 +10,12 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Unpack
 
 from capguard import answers, notices
-from capguard.arguments import CallArgs, IdentityArgs, Request, checked_id, read_identity, read_request
+from capguard.arguments import CallArgs, IdentityArgs, Request, checked_id, only_identity, read_request
 from capguard.backends.base import Backend, Clock, arun, run, system_clock
 from capguard.backends.disabled import DisabledBackend, is_disabled
 from capguard.booking import Booking
 from capguard.call import Call
+from capguard.disabled import without_refusals
 from capguard.errors import BackendUnavailable, PolicyError
 from capguard.ledger.commands import Command, Fetch, Journal, Look, Release, Verify
 from capguard.ledger.flows import Flow, reserving
@@ -56,10 +57,13 @@ class Guard:
                 "no policy: pass policy=, a file, a dict or a Policy; policy={} has no caps and books all"
             )
         self._clock = clock or system_clock
-        self._planner = Planner(load_policy(policy))
-        self._backend: Backend = (
-            DisabledBackend(self._clock) if is_disabled() else open_backend(url, namespace=namespace, clock=self._clock)
-        )
+        loaded = load_policy(policy)
+        self._backend: Backend
+        if is_disabled():
+            loaded, self._backend = without_refusals(loaded), DisabledBackend(self._clock)
+        else:
+            self._backend = open_backend(url, namespace=namespace, clock=self._clock)
+        self._planner = Planner(loaded)
 
     @classmethod
     def from_env(cls) -> Guard:
@@ -70,7 +74,7 @@ class Guard:
         return cls(os.environ.get("CAPGUARD_URL") or "sqlite:///capguard.db", policy=path)
 
     def __repr__(self) -> str:
-        return f"Guard({self._backend.url!r})"
+        return f"{type(self).__name__}({self._backend.url!r})"
 
     @property
     def policy(self) -> Policy:
@@ -117,12 +121,12 @@ class Guard:
 
         Raises CapExceeded where the raise does not fit, UnknownReservation where nothing is held.
         """
-        return answers.extended(self.carry_out(answers.extension(_id_of(reservation), ttl, amount)))
+        return answers.extended(reservation, self.carry_out(answers.extension(_id_of(reservation), ttl, amount)))
 
     async def aextend(
         self, reservation: Reservation | str, *, ttl: float | None = None, amount: object = None
     ) -> Reservation:
-        return answers.extended(await self.acarry_out(answers.extension(_id_of(reservation), ttl, amount)))
+        return answers.extended(reservation, await self.acarry_out(answers.extension(_id_of(reservation), ttl, amount)))
 
     def check(self, **call: Unpack[CallArgs]) -> Decision:
         """Ask whether a call would be let through now. Holds nothing and promises nothing."""
@@ -143,27 +147,34 @@ class Guard:
 
     def status(self, **identity: Unpack[IdentityArgs]) -> Status:
         """Every cap that applies to an identity, and where it stands."""
-        overview = self._planner.overview(read_identity(identity), self._clock())
+        overview = self._planner.overview(only_identity(identity), self._clock())
         return answers.status(overview, self.carry_out(Look(overview.legs)))
 
     async def astatus(self, **identity: Unpack[IdentityArgs]) -> Status:
-        overview = self._planner.overview(read_identity(identity), self._clock())
+        overview = self._planner.overview(only_identity(identity), self._clock())
         return answers.status(overview, await self.acarry_out(Look(overview.legs)))
 
     def entries(
         self, *, user: str | None = None, since: datetime | None = None, until: datetime | None = None, after: int = 0
     ) -> Iterator[Entry]:
         """The journal, oldest first: of one user, within [since, until), after an entry's number."""
-        page: Journal | None = answers.first_page(user, since, until, after)
+        return self._pages(answers.first_page(user, since, until, after))
+
+    def _pages(self, first: Journal) -> Iterator[Entry]:
+        page: Journal | None = first
         while page is not None:
             lines = answers.lines(self.carry_out(page))
             yield from map(answers.entry, lines)
             page = answers.next_page(page, lines)
 
-    async def aentries(
+    def aentries(
         self, *, user: str | None = None, since: datetime | None = None, until: datetime | None = None, after: int = 0
     ) -> AsyncIterator[Entry]:
-        page: Journal | None = answers.first_page(user, since, until, after)
+        """As `entries`."""
+        return self._apages(answers.first_page(user, since, until, after))
+
+    async def _apages(self, first: Journal) -> AsyncIterator[Entry]:
+        page: Journal | None = first
         while page is not None:
             lines = answers.lines(await self.acarry_out(page))
             for line in lines:

@@ -7,6 +7,7 @@ context variable holds a mutable box, so that a dependency which runs later, eve
 from __future__ import annotations
 
 import contextvars
+import threading
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
@@ -102,6 +103,8 @@ def identity_of(source: Identity | Mapping[str, Any] | None) -> Identity:
         return NOBODY
     if isinstance(source, Identity):
         return source
+    if not isinstance(source, Mapping):
+        raise ValueError(f"identity: {type(source).__name__}; allowed: an Identity or a mapping of its fields")
     allowed = [each.name for each in fields(Identity)]
     unknown = sorted(set(source) - set(allowed))
     if unknown:
@@ -121,6 +124,14 @@ class Box:
     def with_(self, identity: Identity, caps: tuple[Cap, ...]) -> Box:
         """A new box that knows more: fields of `identity` win."""
         return Box(identity.over(self.identity), self.caps + caps)
+
+    def complete(self, identity: Identity, caps: tuple[Cap, ...]) -> None:
+        """Let everything that shares this box know more: fields of `identity` win."""
+        with _completing:
+            self.identity, self.caps = identity.over(self.identity), self.caps + caps
+
+
+_completing = threading.Lock()
 
 
 _box: contextvars.ContextVar[Box | None] = contextvars.ContextVar("capguard_identity", default=None)
@@ -142,23 +153,31 @@ class identify:  # noqa: N801 - used as a statement: `with identify(user="u1"):`
     Fields given here win over fields of the outer scope. Raises ValueError as `Identity` does.
     """
 
+    _scope = True
+
     def __init__(self, identity: Identity | None = None, *, caps: Iterable[Cap] = (), **named: Any):
-        self._given = identity_of(named) if identity is None else identity_of(named).over(identity)
+        given = identity_of(identity)
+        self._given = identity_of(named).over(given) if named else given
         self._caps = tuple(caps)
         self._outer = _box.get()
         self._inner = (self._outer or Box()).with_(self._given, self._caps)
-        if self._outer is None:
-            _box.set(Box(self._inner.identity, self._inner.caps))
-        else:
-            self._before = self._outer.identity, self._outer.caps
-            self._outer.identity, self._outer.caps = self._inner.identity, self._inner.caps
+        self._scope = False
+        _box.set(self._inner)
+
+    def __del__(self) -> None:
+        """A statement ends here, as one that is entered does not: only now is it told from the head of a `with`.
+
+        What others share must not change before: another thread would take this caller for its own.
+        """
+        if not self._scope and self._outer is not None:
+            self._outer.complete(self._given, self._caps)
+            if _box.get() is self._inner:
+                _box.set(self._outer)
 
     def __enter__(self) -> Identity:
-        outer, inner = self._outer, self._inner
-        if outer is not None and outer.identity is inner.identity:  # a scope of its own leaves the outer one as it was
-            outer.identity, outer.caps = self._before
-        _box.set(inner)
-        return inner.identity
+        self._scope = True
+        _box.set(self._inner)
+        return self._inner.identity
 
     def __exit__(self, *_exc: object) -> None:
         if _box.get() is self._inner:
@@ -193,6 +212,13 @@ def enter_call(call: Call) -> None:
     """Make `call` the innermost open one."""
     call.outer = _open_call.get()
     _open_call.set(call)
+
+
+def swap_call(call: Call | None) -> Call | None:
+    """Make `call` the innermost open one, and give back the one that was."""
+    before = _open_call.get()
+    _open_call.set(call)
+    return before
 
 
 def leave_call(call: Call) -> None:

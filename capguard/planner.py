@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from itertools import chain
 from typing import Any, NamedTuple
 
 from capguard.arguments import Request
@@ -12,7 +13,7 @@ from capguard.identity import Identity, context
 from capguard.ledger.caps import Amounts, Leg
 from capguard.ledger.commands import Candidate, OnExpiry, Reserve
 from capguard.ledger.units import BUILT_IN
-from capguard.policy.document import Cap, CapChange, Policy
+from capguard.policy.document import Policy
 from capguard.policy.resolve import apply
 from capguard.pricing.estimate import estimate
 from capguard.pricing.tariff import Tariff
@@ -104,7 +105,7 @@ class Planner:
         self.policy = policy
         self.tariffs = Tariffs(policy)
         self._routes = Routes(policy, self.tariffs)
-        self._units = frozenset((*BUILT_IN, *policy.units, *(cap.unit for cap in _all_caps(policy))))
+        self._units = frozenset((*BUILT_IN, *policy.units, *_units_of_caps(policy)))
 
     def draft(self, request: Request, *, book: bool = False) -> Draft:
         """Everything about a call but the time; with `book`, for one step without steering. Raises UnknownModel."""
@@ -127,7 +128,8 @@ class Planner:
         rulebook = self._routes.rulebook
         standing = rulebook.standing(identity)
         caps = rulebook.caps(standing.plan, identity.user, context().caps)
-        applied = apply(caps, identity, None, {}, now_ms, anonymous=True, any_model=True)
+        placed = identity if standing.plan is None else Identity(plan=standing.plan).over(identity)
+        applied = apply(caps, placed, None, {}, now_ms, anonymous=True, any_model=True)
         return Overview(identity, standing.plan, applied.legs)
 
     def taken_over(
@@ -177,7 +179,9 @@ class Planner:
         return Option(tariff, rates, held, expected, found.how)
 
 
-def _all_caps(policy: Policy) -> Iterator[Cap | CapChange]:
-    yield from policy.caps
-    for scope in (*policy.plans.values(), *policy.users.values()):
-        yield from scope.caps
+def _units_of_caps(policy: Policy) -> Iterator[str]:
+    for cap in chain(policy.caps, *(plan.caps for plan in policy.plans.values())):
+        yield cap.unit
+    for change in chain.from_iterable(user.caps for user in policy.users.values()):
+        if change.unit is not None:
+            yield change.unit

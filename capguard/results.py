@@ -42,7 +42,8 @@ class CapState:
 
     @property
     def remaining(self) -> Decimal:
-        return max(Decimal(0), self.limit - self.settled - self.held)
+        left = max(Decimal(0), self.limit - self.settled - self.held)
+        return units.shown(self.unit, units.parse(self.unit, left))
 
     @property
     def fraction(self) -> float:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from capguard.identity import enter_call, leave_call
+from capguard.identity import swap_call
 
 if TYPE_CHECKING:
     from capguard.call import Call
@@ -16,30 +17,28 @@ class _Metered:
     """What both kinds share: everything but iteration is the source's own.
 
     With `inside`, the source runs with the call as `current_call()`, step by step: between the steps the consumer's own
-    context holds, so that its other calls are not taken for parts of this one.
+    context holds, so that its other calls are not taken for parts of this one, whatever calls the source has open.
     """
 
     def __init__(self, call: Call, source: Any, reader: StreamReader, *, inside: bool = False):
         self._call = call
         self._source = source
         self._inside = inside
+        self._aside = call if inside else None
         self._reader = reader
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._source, name)
 
-    def _enter(self) -> None:
+    def _swap(self) -> None:
+        """Between the consumer's open call and the source's: before a step and after it."""
         if self._inside:
-            enter_call(self._call)
-
-    def _leave(self) -> None:
-        if self._inside:
-            leave_call(self._call)
+            self._aside = swap_call(self._aside)
 
     def __del__(self) -> None:
         """A stream that was dropped books what was seen of it."""
         if "_reader" in self.__dict__:
-            self._call.finish_stream(self._call.end_stream(None, whole=False))
+            self._call.book(self._call.end_stream(None, whole=False))
 
 
 class SyncStream(_Metered):
@@ -49,16 +48,22 @@ class SyncStream(_Metered):
         return self
 
     def __next__(self) -> Any:
-        return self._step(None)
+        return self._step(lambda: next(self._iterator()))
 
     def send(self, value: Any) -> Any:
         """As a generator's, where the source is one."""
-        return self._step(value)
+        return self._step(lambda: self._source.send(value))
 
-    def _step(self, value: Any) -> Any:
-        self._enter()
+    def throw(self, *error: Any) -> Any:
+        """As a generator's, where the source is one; what is none stays as it is."""
+        if not hasattr(self._source, "throw"):
+            raise error[0]
+        return self._step(lambda: self._source.throw(*error))
+
+    def _step(self, advance: Callable[[], Any]) -> Any:
+        self._swap()
         try:
-            chunk = next(self._iterator()) if value is None else self._source.send(value)
+            chunk = advance()
         except StopIteration:
             self._end(None, whole=True)
             raise
@@ -66,7 +71,7 @@ class SyncStream(_Metered):
             self._end(error, whole=False)
             raise
         finally:
-            self._leave()
+            self._swap()
         self._reader.feed(chunk)
         return chunk
 
@@ -90,7 +95,7 @@ class SyncStream(_Metered):
         self.close()
 
     def _end(self, error: BaseException | None, *, whole: bool) -> None:
-        self._call.finish_stream(self._call.end_stream(error, whole=whole))
+        self._call.book(self._call.end_stream(error, whole=whole))
 
 
 class AsyncStream(_Metered):
@@ -100,9 +105,20 @@ class AsyncStream(_Metered):
         return self
 
     async def __anext__(self) -> Any:
-        self._enter()
+        return await self._step(lambda: anext(self._aiterator()))
+
+    async def asend(self, value: Any) -> Any:
+        """As an async generator's, where the source is one."""
+        return await self._step(lambda: self._source.asend(value))
+
+    async def athrow(self, error: BaseException) -> Any:
+        """As an async generator's, where the source is one."""
+        return await self._step(lambda: self._source.athrow(error))
+
+    async def _step(self, advance: Callable[[], Awaitable[Any]]) -> Any:
+        self._swap()
         try:
-            chunk = await anext(self._aiterator())
+            chunk = await advance()
         except StopAsyncIteration:
             await self._aend(None, whole=True)
             raise
@@ -110,7 +126,7 @@ class AsyncStream(_Metered):
             await self._aend(error, whole=False)
             raise
         finally:
-            self._leave()
+            self._swap()
         self._reader.feed(chunk)
         return chunk
 
@@ -123,8 +139,9 @@ class AsyncStream(_Metered):
         """Stop reading and book what was seen."""
         try:
             close = getattr(self._source, "aclose", None) or getattr(self._source, "close", None)
-            if close is not None:
-                await close()
+            closing = None if close is None else close()
+            if inspect.isawaitable(closing):
+                await closing
         finally:
             await self._aend(None, whole=False)
 
@@ -137,4 +154,4 @@ class AsyncStream(_Metered):
         await self.aclose()
 
     async def _aend(self, error: BaseException | None, *, whole: bool) -> None:
-        await self._call.afinish_stream(self._call.end_stream(error, whole=whole))
+        await self._call.abook(self._call.end_stream(error, whole=whole))

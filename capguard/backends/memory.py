@@ -84,13 +84,13 @@ class MemoryBooks:
     update = add
 
     def due(self, now_ms: int, limit: int) -> Sequence[Record]:
-        found: list[Record] = []
+        found: dict[str, Record] = {}  # by id: an extension that moves no time leaves the same time twice
         while self._due and self._due[0][0] <= now_ms and len(found) < limit:
             due_ms, id = heapq.heappop(self._due)
             known = self._records.get(id)
             if known is not None and known[1] == due_ms:  # else the time was moved and stands further on
-                found.append(known[0])
-        return found
+                found[id] = known[0]
+        return list(found.values())
 
     def forget(self, id: str) -> None:
         del self._records[id]

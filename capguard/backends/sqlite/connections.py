@@ -26,11 +26,19 @@ _inherited: list[
 class Session:
     """One connection, and its place in the queue of writers."""
 
-    def __init__(self, path: Path, *, synchronous: str, timeout: float):
+    def __init__(self, path: Path, *, timeout: float):
         self.ticket = Ticket(f"{path}.lock")
-        self.connection = sqlite3.connect(
-            path, timeout=timeout, isolation_level=None, check_same_thread=False, cached_statements=64
-        )
+        try:
+            self.connection = sqlite3.connect(
+                path, timeout=timeout, isolation_level=None, check_same_thread=False, cached_statements=64
+            )
+        except sqlite3.Error:
+            self.ticket.close()
+            raise
+        stat = path.stat()
+        self.file = stat.st_dev, stat.st_ino
+
+    def set_up(self, synchronous: str) -> None:
         for pragma in (
             "journal_mode = WAL",
             f"synchronous = {synchronous}",
@@ -39,8 +47,6 @@ class Session:
             "temp_store = MEMORY",
         ):
             self.connection.execute(f"PRAGMA {pragma}")
-        stat = path.stat()
-        self.file = stat.st_dev, stat.st_ino
 
     def close(self) -> None:
         self.connection.close()
@@ -83,12 +89,28 @@ class Connections:
         return session
 
     def _open(self) -> Session:
-        session = Session(self.path, synchronous=self._synchronous, timeout=self.timeout)
-        if not self._ready:
-            with self._opening:
-                _prepare(session.connection, self.path)
-                self._ready = True
+        session = Session(self.path, timeout=self.timeout)
+        try:
+            if self._ready:
+                session.set_up(self._synchronous)
+            else:
+                self._open_first(session)
+        except BaseException:
+            session.close()
+            raise
         return session
+
+    def _open_first(self, session: Session) -> None:
+        """In turn with all processes: SQLite waits for nobody where it turns a file to WAL, "database is locked"."""
+        with self._opening:
+            if not session.ticket.take(self.timeout):
+                raise BackendUnavailable(f"{self.path}: other writers held the ledger for {self.timeout} s")
+            try:
+                session.set_up(self._synchronous)
+                _prepare(session.connection, self.path)
+            finally:
+                session.ticket.give_back()
+            self._ready = True
 
     def _after_fork(self) -> None:
         _inherited.extend(self._free)

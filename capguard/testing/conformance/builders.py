@@ -1,0 +1,130 @@
+"""Short words for commands, so that a case reads as a table. Times are seconds after the start of the clock."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from capguard.ledger.caps import Action, Amounts, CapRule, Leg
+from capguard.ledger.commands import Candidate, Check, Extend, Journal, Look, OnExpiry, Release, Reserve, Settle
+from capguard.ledger.windows import FOREVER_MS, parse, resets_at
+from capguard.testing.clock import ManualClock
+
+START_MS = ManualClock()()
+TTL, GRACE, RETENTION = 60, 10, 3600
+"""Seconds: how long a hold lives, how long it still counts after that, how long an ended id is remembered."""
+
+
+def ms(seconds: float) -> int:
+    """An instant of the ledger's clock."""
+    return START_MS + round(seconds * 1000)
+
+
+def cap(
+    id: str,
+    limit: int = 100,
+    action: Action = "block",
+    *,
+    window: str = "daily",
+    at: float = 0,
+    who: str | tuple[str, ...] = "u1",
+    unit: str = "usd",
+    step: int = -1,
+    otherwise: Literal["pass", "block"] = "pass",
+) -> Leg:
+    """The leg of a cap for one identity, in the period that is on at `at`."""
+    values = (who,) if isinstance(who, str) else who
+    per = ("user", "team", "feature")[: len(values)]
+    rule = CapRule(id, unit, limit, per, parse(window), action, otherwise)
+    period = rule.window.period(ms(at))
+    ends = resets_at(rule.window, ms(at))
+    return Leg(
+        meter=rule.meter(values),
+        period=period.starts_at_ms,
+        limit=limit,
+        since=period.since_ms,
+        ends=FOREVER_MS if ends is None else ends,
+        cap=id,
+        unit=unit,
+        action=action,
+        scope=rule.scope(values),
+        step=step,
+        otherwise=otherwise,
+    )
+
+
+def model(name: str | None, amount: int | Amounts, *legs: Leg, expected: int | Amounts | None = None) -> Candidate:
+    """A model that may serve. An amount that is a number is in usd; what is expected is what is held, unless said."""
+    held = amounts_of(amount)
+    return Candidate(name, held, held if expected is None else amounts_of(expected), legs, {"model": name})
+
+
+def reserve(
+    id: str,
+    amount: int | Amounts,
+    *legs: Leg,
+    expected: int | Amounts | None = None,
+    **options: Any,
+) -> Reserve:
+    """A reserve of one model. Options as in `reserve_one_of`."""
+    return reserve_one_of(id, model("big", amount, *legs, expected=expected), **options)
+
+
+def reserve_one_of(
+    id: str,
+    *candidates: Candidate,
+    arguments: str = "same",
+    user: str = "u1",
+    valid: tuple[float, float] | None = None,
+    ttl: int = TTL,
+    grace: int = GRACE,
+    retention: int = RETENTION,
+    on_expiry: OnExpiry = "charge_expected",
+    book: bool = False,
+) -> Reserve:
+    """A reserve over several models. `valid` is the span for which it was built, in seconds; None: always."""
+    since, until = (0, FOREVER_MS) if valid is None else (ms(valid[0]), ms(valid[1]))
+    return Reserve(
+        id=id,
+        fingerprint=arguments,
+        candidates=candidates,
+        identity={"user": user},
+        valid_from=since,
+        valid_until=until,
+        ttl_ms=ttl * 1000,
+        grace_ms=grace * 1000,
+        retention_ms=retention * 1000,
+        on_expiry=on_expiry,
+        facts={"how": "given"},
+        book=book,
+    )
+
+
+def check(amount: int | Amounts, *legs: Leg, **options: Any) -> Check:
+    """Ask only."""
+    return Check(reserve("asked", amount, *legs, **options))
+
+
+def settle(id: str, amount: int | Amounts) -> Settle:
+    return Settle(id, amounts_of(amount), {"how": "given"})
+
+
+def release(id: str, retention: int = RETENTION) -> Release:
+    return Release(id, retention * 1000)
+
+
+def extend(id: str, *, ttl: int | None = None, amount: int | Amounts | None = None) -> Extend:
+    return Extend(id, None if ttl is None else ttl * 1000, None if amount is None else amounts_of(amount))
+
+
+def look(*legs: Leg) -> Look:
+    return Look(legs)
+
+
+def journal(*, since: float | None = None, until: float | None = None, **page: Any) -> Journal:
+    """One page of the journal, `since` and `until` in seconds."""
+    return Journal(since_ms=None if since is None else ms(since), until_ms=None if until is None else ms(until), **page)
+
+
+def amounts_of(amount: int | Amounts) -> Mapping[str, int]:
+    return {"usd": amount} if isinstance(amount, int) else dict(amount)

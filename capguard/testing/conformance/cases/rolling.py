@@ -1,0 +1,79 @@
+"""Rolling windows: 60 buckets and the oldest, which counts whole."""
+
+from __future__ import annotations
+
+from capguard.ledger.caps import Leg
+from capguard.testing.conformance.builders import cap, look, reserve, settle
+from capguard.testing.conformance.script import case, wait
+
+
+def minute(at: float) -> Leg:
+    """10 in a minute: buckets of 1 s."""
+    return cap("roll", 10, window="rolling:60s", at=at)
+
+
+def two_minutes(at: float) -> Leg:
+    """10 in two minutes: buckets of 2 s."""
+    return cap("roll", 10, window="rolling:120s", at=at)
+
+
+CASES = (
+    case(
+        "buckets leave one by one",
+        (reserve("r1", 4, minute(0)), "held"),
+        (settle("r1", 4), "settled 4"),
+        wait(1),
+        (reserve("r2", 6, minute(1)), "held"),
+        (settle("r2", 6), "settled 6"),
+        wait(59),
+        (reserve("r3", 1, minute(60)), "denied roll:exhausted"),
+        wait(1),
+        (reserve("r4", 5, minute(61)), "denied roll:exhausted"),
+        (reserve("r5", 4, minute(61)), "held"),
+        wait(1),
+        (reserve("r6", 6, minute(62)), "held"),
+        ends={minute(0): (4, 0, 0), minute(61): (6, 4, 0), minute(62): (0, 10, 0), minute(123): (0, 0, 0)},
+    ),
+    case(
+        "the oldest partial bucket counts whole",
+        wait(1),
+        (reserve("r1", 10, two_minutes(1)), "held"),
+        (settle("r1", 10), "settled 10"),
+        wait(120.5),
+        (reserve("r2", 1, two_minutes(121.5)), "denied roll:exhausted"),
+        wait(0.5),
+        (reserve("r2", 10, two_minutes(122)), "held"),
+        ends={two_minutes(122): (0, 10, 0)},
+    ),
+    case(
+        "a hold sits in the bucket of its reserve and leaves with it",
+        (reserve("r1", 10, minute(0), ttl=600), "held"),
+        wait(60),
+        (reserve("r2", 1, minute(60)), "denied roll:in_flight"),
+        wait(1),
+        (reserve("r3", 10, minute(61)), "held"),
+        ends={minute(60): (0, 10, 0), minute(61): (0, 10, 0), minute(0): (0, 10, 0)},
+    ),
+    case(
+        "a settle goes to the bucket of its reserve",
+        (reserve("r1", 2, minute(0), ttl=600), "held"),
+        wait(30),
+        (settle("r1", 3), "settled 3"),
+        (look(minute(30)), "meters 3/0/0"),
+        wait(31),
+        (look(minute(61)), "meters 0/0/0"),
+        (reserve("r2", 10, minute(61)), "held"),
+        ends={minute(0): (3, 0, 0), minute(61): (0, 10, 0)},
+    ),
+    case(
+        "what is booked beyond the limit is overrun of the bucket",
+        (reserve("r1", 4, minute(0)), "held"),
+        wait(1),
+        (reserve("r2", 6, minute(1)), "held"),
+        (settle("r2", 8), "settled 8, overrun 2"),
+        (look(minute(1)), "meters 8/4/2"),
+        wait(61),
+        (look(minute(62)), "meters 0/0/0"),
+        ends={minute(0): (0, 4, 0)},
+    ),
+)

@@ -1,0 +1,78 @@
+"""The examples run as they stand, and print what they promise."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from capguard.policy.load import load_policy
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+PRINTS = {
+    "first_call.py": [
+        "answer 1: ann has spent $0.003 of $0.01",
+        "answer 3: ann has spent $0.009 of $0.01",
+        "refused: cap 'monthly' refuses this call: exhausted",
+        "3 calls reached the provider; 0 differences",
+    ],
+    "decorator.py": [
+        "coroutine: gpt-4o\n",
+        "generator: 1",
+        "function: gpt-4o: 100 words",
+        "function: gpt-4o-mini: 100 words",
+        "refused: cap 'hourly' refuses this call: exhausted",
+    ],
+    "streaming.py": [
+        "whole, with usage: $0.0025 as reported",
+        "whole, without usage: $",
+        "counted\n",
+        "dropped half way: $",
+        "counted, uncertain",
+        "Anthropic: $0.00345 as reported",
+        "held at the end: $0\n",
+    ],
+    "plans.py": [
+        "bob on free: 4 x gpt-4o, 26 x refused by monthly (exhausted)",
+        "ann on free: 9 x gpt-4o, 21 x refused by monthly (exhausted)",
+        "eve on pro: 4 x gpt-4o, 26 x gpt-4o-mini",
+        "  company: $",
+    ],
+}
+
+
+def test_every_example_is_tested():
+    assert {path.name for path in EXAMPLES.glob("*.py")} >= set(PRINTS)
+
+
+@pytest.mark.parametrize("name", PRINTS)
+def test_example(name: str, tmp_path: Path):
+    """From any directory, with no key and no setting, and leaving nothing behind."""
+    environment = {key: value for key, value in os.environ.items() if not key.endswith("_API_KEY")}
+    environment["PYTHONPATH"] = str(EXAMPLES.parent)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(EXAMPLES / name)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env=environment,
+        timeout=100,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    at = 0
+    for line in PRINTS[name]:
+        at = done.stdout.find(line, at)
+        assert at >= 0, f"{line!r} is missing or out of order in:\n{done.stdout}"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_policy_is_right():
+    """It loads, and says what the example counts on."""
+    policy = load_policy(EXAMPLES / "policy.toml")
+    assert (set(policy.plans), policy.default_plan) == ({"free", "pro"}, "free")
