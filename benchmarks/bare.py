@@ -1,4 +1,4 @@
-"""What any ledger on SQLite has to do: two transactions that read and write the same rows as capguard's, and no more."""
+"""What any ledger on SQLite has to do: two transactions that read and write the same rows, and no more."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ _NEEDED = ("openai", "starlette", "uvicorn")
 
 
 def demo(
-    seconds: Annotated[int, typer.Option(min=3, max=600, help="Into how many seconds the traffic is pressed, 100 requests each.")] = 30,
+    seconds: Annotated[int, typer.Option(min=3, max=600, help="Seconds of traffic, 100 requests each.")] = 30,
     users: Annotated[int, typer.Option(min=10, max=5000, help="How many users make the requests.")] = 300,
     workers: Annotated[int, typer.Option(min=1, max=32, help="How many processes call the model.")] = 4,
     seed: Annotated[int, typer.Option(help="Draws the user of each request and the plan of each user.")] = 7,
