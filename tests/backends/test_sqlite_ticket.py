@@ -59,6 +59,19 @@ def test_a_command_that_waits_too_long_says_so_and_the_next_one_works(tmp_path: 
     after.close()
 
 
+def test_a_file_is_made_in_turn(tmp_path: Path) -> None:
+    """SQLite answers "database is locked", without waiting, where two processes turn a new file to WAL at once."""
+    path = tmp_path / "ledger.db"
+    other = Ticket(f"{path}.lock")
+    assert other.take(60)
+    backend = SQLiteBackend(path, clock, timeout=0.01)
+    with pytest.raises(BackendUnavailable, match="other writers"):
+        backend.execute(Verify())
+    other.close()
+    assert told(backend.execute(Verify())) == "verified 0 entries, 0 meters, 0 open"
+    backend.close()
+
+
 def _stops_within(path: Path, pipe: Any) -> None:
     """Stops while it decides: it has the ticket and SQLite's own lock."""
 

@@ -41,6 +41,15 @@ CASES = (
         ends={"ten": (0, 10, 0)},
     ),
     case(
+        "more time alone is never refused, however full the meter",
+        (reserve("r1", 5, TEN), "held"),
+        (reserve("r2", 5, TEN), "held"),
+        (settle("r2", 9), "settled 9, overrun 4"),
+        (extend("r1", ttl=90), "extended to 5 until 90"),
+        (extend("r1", amount=5), "extended to 5 until 90"),
+        ends={"ten": (9, 5, 4)},
+    ),
+    case(
         "a raise fits on all caps or moves none",
         (reserve("r1", 2, cap("a", 10), cap("b", 3), cap("c", 4)), "held"),
         (extend("r1", amount=5), "denied b:in_flight c:in_flight"),
