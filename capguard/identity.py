@@ -61,6 +61,8 @@ class Identity:
 
     def over(self, other: Identity) -> Identity:
         """Both together; where both name a field, this one's value."""
+        if other is NOBODY:
+            return self
         merged = {name: getattr(self, name) or getattr(other, name) for name in FIELDS}
         return Identity(**merged, tags={**other.tags, **self.tags} if other.tags else self.tags)
 

@@ -442,3 +442,12 @@ def test_a_missing_user_is_told_before_anything_is_held(opened: Opened):
     with pytest.raises(IdentityMissing, match="'monthly' counts per user"):
         guard.reserve(cost=1)
     assert guard.verify().entries == 0
+
+
+def test_a_cap_for_one_call_needs_an_id_of_its_own(opened: Callable[..., Guard]) -> None:
+    """Two caps on one meter would each be judged without the other: refused, and nothing is held."""
+    guard = opened({"caps": [{"id": "m", "limit": 10}]})
+    with pytest.raises(ValueError, match="m is in the policy already"):
+        guard.reserve(user="u1", cost="6", caps=[Cap(id="m", limit=10)])
+    guard.reserve(user="u1", cost="6", caps=[Cap(id="run", limit=10)])
+    assert guard.status(user="u1").caps["m"].held == 6

@@ -125,3 +125,11 @@ def test_the_clock():
     for naive in (datetime(2026, 1, 1),):  # noqa: DTZ001
         with pytest.raises(ValueError, match="naive"):
             clock.set(naive)
+
+
+@pytest.mark.parametrize("cap", ["nothing", "told"])
+def test_only_a_cap_that_refuses_can_be_denied(cap: str) -> None:
+    """A typo, or a cap that only warns, would make a test that shows nothing."""
+    policy = {"caps": [{"id": "m", "limit": 1}, {"id": "told", "limit": 1, "action": "warn"}]}
+    with guarded(policy) as guard, pytest.raises(ValueError, match="allowed: m"):
+        guard.deny(cap)

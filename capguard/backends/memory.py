@@ -103,6 +103,9 @@ class MemoryBooks:
     def entries(self, page: Journal) -> Iterable[Line]:
         return islice((line for line in islice(self._lines, page.after, None) if _in_page(line, page)), page.limit)
 
+    def last_entry(self) -> int:
+        return len(self._lines)
+
     def meters(self) -> Iterator[Move]:
         for meter, periods in self._meters.items():
             for period, sums in periods.items():

@@ -41,6 +41,9 @@ class Books(Protocol):
     def entries(self, page: Journal) -> Iterable[Line]:
         """One page of the journal, oldest first."""
 
+    def last_entry(self) -> int:
+        """The number of the newest entry that was ever made."""
+
     def meters(self) -> Iterable[Move]:
         """Every meter that is stored."""
 

@@ -22,7 +22,7 @@ from capguard.ledger.commands import (
     Settle,
     Verify,
 )
-from capguard.ledger.ending import SWEEP_BATCH, sweep
+from capguard.ledger.ending import sweep
 from capguard.ledger.judge import judge
 from capguard.ledger.outcomes import (
     Denied,
@@ -50,17 +50,13 @@ MINUTE_MS = 60_000
 
 def reserve(books: Books, command: Reserve, now_ms: int) -> Held | Denied | Stale | Mismatch:
     """Hold one candidate against all its caps, or none."""
-    ended = sweep(books, now_ms)
+    sweep(books, now_ms)
     known = books.reservation(command.id)
     if known is not None:
         return _replay(known, command)
     if not command.valid_from <= now_ms < command.valid_until:
         return Stale(now_ms)
-    chosen, passed, refused = judge(books, command.candidates)
-    rounds = 1
-    while refused and ended == SWEEP_BATCH and rounds < SWEEP_ROUNDS:
-        ended, rounds = sweep(books, now_ms), rounds + 1
-        chosen, passed, refused = judge(books, command.candidates)
+    chosen, passed, refused = _judged(books, command, now_ms)
     if refused:
         for miss in refused:
             books.deny(miss.leg, now_ms - now_ms % MINUTE_MS)
@@ -74,11 +70,20 @@ def check(books: Books, command: Check, now_ms: int) -> Held | Denied | Stale | 
     sweep(books, now_ms)
     if not wanted.valid_from <= now_ms < wanted.valid_until:
         return Stale(now_ms)
-    chosen, passed, refused = judge(books, wanted.candidates)
+    chosen, passed, refused = _judged(books, wanted, now_ms)
     candidate = wanted.candidates[chosen]
     if refused:
         return Denied(refused, candidate.model, now_ms)
     return Held(_record(wanted, _made(wanted, candidate, {}, now_ms), (), entry=0), passed, chosen)
+
+
+def _judged(books: Books, command: Reserve, now_ms: int) -> tuple[int, tuple[Refused, ...], tuple[Refused, ...]]:
+    """The verdict; before it refuses, more of what is overdue has ended."""
+    verdict = judge(books, command.candidates)
+    rounds = 1
+    while verdict[2] and rounds < SWEEP_ROUNDS and sweep(books, now_ms):
+        verdict, rounds = judge(books, command.candidates), rounds + 1
+    return verdict
 
 
 def _replay(known: Record, command: Reserve) -> Held | Mismatch:
@@ -139,6 +144,7 @@ def fetch(books: Books, command: Fetch, _now_ms: int) -> Found | Unknown:
 
 
 def look(books: Books, command: Look, now_ms: int) -> Meters:
+    sweep(books, now_ms)
     return Meters(tuple([books.meter(leg) for leg in command.legs]), now_ms)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from capguard.ledger.books import Books
-from capguard.ledger.caps import Amounts, Move
+from capguard.ledger.caps import Amounts, Leg, Move
 from capguard.ledger.outcomes import Record, State
 
 SWEEP_BATCH = 100
@@ -26,8 +26,7 @@ def book(
         actual = amounts.get(leg.unit, 0)
         excess = 0
         if actual > before + held:
-            used = books.meter(leg).used
-            excess = max(0, used + actual - before - held - max(leg.limit, used))
+            excess = _excess(books, leg, actual - before - held, now_ms)
             if excess and leg.enforcing:
                 overrun[leg.unit] = max(excess, overrun.get(leg.unit, 0))
         moves.append(Move(leg.meter, leg.period, actual - before, -held, excess))
@@ -37,6 +36,20 @@ def book(
     ended = record._replace(state=state, booked=amounts, overrun=overrun, entry=entry)
     books.update(ended, now_ms + record.made.retention_ms)
     return ended
+
+
+def _excess(books: Books, leg: Leg, growth: int, now_ms: int) -> int:
+    """How much of what a meter is about to grow by lies beyond its limit.
+
+    A rolling window counts what is in it now, which is not what was in it at the reserve: a bucket that has left it
+    can exceed nothing.
+    """
+    if leg.since != leg.period:
+        if now_ms >= leg.ends:
+            return 0
+        leg = leg._replace(since=now_ms - (leg.ends - leg.period) + 1, period=now_ms)
+    used = books.meter(leg).used
+    return max(0, used + growth - max(leg.limit, used))
 
 
 def sweep(books: Books, now_ms: int) -> int:

@@ -70,10 +70,10 @@ def _raised(record: Record, amounts: Amounts) -> tuple[int, ...]:
 
 
 def _short(books: Books, record: Record, wanted: tuple[int, ...]) -> tuple[Refused, ...]:
-    """The enforcing legs on which the raise does not fit."""
+    """The enforcing legs on which the raised hold does not fit, beside what others have."""
     raised = zip(record.made.legs, record.amounts, wanted, strict=True)
     return tuple(
-        Refused(leg, new - old, meter)
+        Refused(leg, new, meter._replace(held=meter.held - old))
         for leg, old, new in raised
         if new > old and refuses(leg) and not fits(leg, new - old, meter := books.meter(leg))
     )

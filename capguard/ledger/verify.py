@@ -25,6 +25,7 @@ def verify(books: Books, _command: Verify, _now_ms: int) -> Verified:
         count, last = count + 1, line.seq
         for meter, period, *change in moves_of(line):
             _add(rebuilt[meter, period], change)
+    gaps += books.last_entry() - last
     stored = {(m.meter, m.period): [m.settled, m.held, m.overrun] for m in books.meters()}
     holds, reservations = _holds(books)
     differences = [*_compare(rebuilt, stored), *_compare_holds(holds, stored)]

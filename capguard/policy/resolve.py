@@ -129,7 +129,16 @@ def apply(
                 otherwise=rule.otherwise,
             )
         )
+    _check_meters(legs)
     return Applied(tuple(legs), valid_from, valid_until)
+
+
+def _check_meters(legs: Sequence[Leg]) -> None:
+    """Two caps on one meter would each be judged without the other: a cap for one call needs an id of its own."""
+    meters = {leg.meter for leg in legs}
+    if len(meters) < len(legs):
+        ids = sorted({leg.cap for leg in legs if sum(leg.meter == other.meter for other in legs) > 1})
+        raise ValueError(f"caps: {', '.join(ids)} is in the policy already for this call; allowed: another id")
 
 
 def _values(rule: CapRule, identity: Identity, anonymous: bool) -> tuple[str | None, ...] | None:

@@ -13,6 +13,7 @@ from capguard.pricing.book import Price
 from capguard.pricing.usage import Usage
 
 MARKUP_SCALE = 10**9
+_BUILT_IN = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ class Tariff:
         for name, quantity in usage.quantities.items():
             if name not in counted:
                 counted[name] = int(-(-decimal_of(quantity) * scale(name) // 1))
-        if max(counted.values()) > MAX_AMOUNT:
+        if max(usd, counted["billed"], counted["tokens"]) > MAX_AMOUNT or len(counted) > _BUILT_IN:
             return {unit: min(amount, MAX_AMOUNT) for unit, amount in counted.items()}
         return counted
 

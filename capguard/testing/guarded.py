@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 from capguard.backends.base import Backend
 from capguard.default import default_is
 from capguard.guard import Guard
-from capguard.ledger.caps import Leg, MeterState
+from capguard.ledger.caps import ENFORCING, Leg, MeterState
 from capguard.ledger.commands import Check, Command, Reserve
 from capguard.ledger.outcomes import Denied, Outcome, Refused
 from capguard.testing.clock import ManualClock
 
 if TYPE_CHECKING:
-    from capguard.policy.document import Policy
+    from capguard.policy.document import Cap, Policy
 
 
 class GuardedGuard(Guard):
@@ -31,7 +31,14 @@ class GuardedGuard(Guard):
         self._backend = self._denying
 
     def deny(self, cap: str) -> None:
-        """From now on the cap with this id refuses every call that it applies to, as if it were spent."""
+        """From now on the cap with this id refuses every call that it applies to, as if it were spent.
+
+        Raises ValueError for an id that no cap of the policy has, or one whose action never refuses.
+        """
+        actions = {each.id: each.action for each in _caps_of(self.policy)}
+        if actions.get(cap) not in ENFORCING:
+            allowed = ", ".join(name for name, action in actions.items() if action in ENFORCING) or "none"
+            raise ValueError(f"deny({cap!r:.60}): no cap of this policy that refuses; allowed: {allowed}")
         self._denying.caps.add(cap)
 
     def allow_again(self, cap: str) -> None:
@@ -72,6 +79,12 @@ class _Denying:
             Refused(leg, wanted.held.get(leg.unit, 0), _full(leg)) for leg in wanted.legs if leg.cap in self.caps
         )
         return Denied(refused, wanted.model, self._clock()) if refused else None
+
+
+def _caps_of(policy: Policy) -> Iterator[Cap]:
+    yield from policy.caps
+    for plan in policy.plans.values():
+        yield from plan.caps
 
 
 def _full(leg: Leg) -> MeterState:

@@ -108,6 +108,10 @@ class SQLiteBooks:
         rows = self._run(query, values if page.user is None else values | {"user": page.user})
         return [Line(seq, at, kind, id, user, json.loads(body)) for seq, at, kind, id, user, body in rows]
 
+    def last_entry(self) -> int:
+        row = self._run("SELECT seq FROM sqlite_sequence WHERE name = 'entry'").fetchone()
+        return 0 if row is None else int(row[0])
+
     def meters(self) -> Iterator[Move]:
         rows = self._run("SELECT key, period, settled, held, overrun FROM meter")
         return (Move(*row) for row in rows)

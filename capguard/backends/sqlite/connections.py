@@ -62,6 +62,7 @@ class Connections:
         self._synchronous = synchronous
         self._free: list[Session] = []
         self._ready = False
+        self._file: tuple[int, int] | None = None
         self._opening = threading.Lock()
         _pools.add(self)
 
@@ -80,17 +81,28 @@ class Connections:
         except IndexError:
             return self._open()
         try:
+            self._check_file(session)
+        except BaseException:
+            session.close()
+            raise
+        return session
+
+    def _check_file(self, session: Session) -> None:
+        """The ledger of this process is one file for good: another one in its place would begin at zero."""
+        try:
             stat = os.stat(self.path)  # noqa: PTH116 - on every command: Path.stat costs twice as much
         except FileNotFoundError:
             stat = None
-        if stat is None or session.file != (stat.st_dev, stat.st_ino):
-            session.close()
-            raise BackendUnavailable(f"{self.path} was deleted or replaced while in use")
-        return session
+        self._file = self._file or session.file
+        if stat is None or not self._file == session.file == (stat.st_dev, stat.st_ino):
+            raise BackendUnavailable(f"{self.path} was deleted or replaced while in use; it must be put back")
 
     def _open(self) -> Session:
+        if self._file is not None and not self.path.exists():
+            raise BackendUnavailable(f"{self.path} was deleted while in use; it must be put back")
         session = Session(self.path, timeout=self.timeout)
         try:
+            self._check_file(session)
             if self._ready:
                 session.set_up(self._synchronous)
             else:

@@ -52,7 +52,7 @@ CASES = (
     case(
         "a raise fits on all caps or moves none",
         (reserve("r1", 2, cap("a", 10), cap("b", 3), cap("c", 4)), "held"),
-        (extend("r1", amount=5), "denied b:in_flight c:in_flight"),
+        (extend("r1", amount=5), "denied b:too_big c:too_big"),
         (extend("r1", amount=3), "extended to 3+3+3 until 60"),
         ends={"a": (0, 3, 0), "b": (0, 3, 0), "c": (0, 3, 0)},
     ),
@@ -66,7 +66,7 @@ CASES = (
     case(
         "otherwise = block refuses a raise",
         (reserve("r1", 2, cap("steers", 2, "downgrade", otherwise="block")), "held"),
-        (extend("r1", amount=3), "denied steers:in_flight"),
+        (extend("r1", amount=3), "denied steers:too_big"),
         ends={"steers": (0, 2, 0)},
     ),
     case(

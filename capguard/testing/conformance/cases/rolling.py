@@ -66,6 +66,22 @@ CASES = (
         ends={minute(0): (3, 0, 0), minute(61): (0, 10, 0)},
     ),
     case(
+        "a settle is judged on the window that is on",
+        (reserve("r1", 2, minute(0)), "held"),
+        wait(1),
+        (reserve("r2", 8, minute(1)), "held"),
+        (settle("r1", 5), "settled 5, overrun 3"),
+        ends={minute(1): (5, 8, 3)},
+    ),
+    case(
+        "a settle into a bucket that has left exceeds nothing",
+        (reserve("r1", 10, minute(0), ttl=600), "held"),
+        wait(61),
+        (reserve("r2", 10, minute(61)), "held"),
+        (settle("r1", 12), "settled 12"),
+        ends={minute(0): (12, 0, 0), minute(61): (0, 10, 0)},
+    ),
+    case(
         "what is booked beyond the limit is overrun of the bucket",
         (reserve("r1", 4, minute(0)), "held"),
         wait(1),
