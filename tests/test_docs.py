@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from capguard.default import default_is
 from capguard.policy.load import load_policy
 from capguard.testing.provider import serve
 
@@ -31,7 +32,7 @@ def blocks(page: Path) -> list[tuple[str, str]]:
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty folder, and a provider where the SDKs look for theirs."""
     monkeypatch.chdir(tmp_path)
-    with serve() as provider:
+    with serve() as provider, default_is(None):
         monkeypatch.setenv("OPENAI_BASE_URL", provider.url)
         monkeypatch.setenv("OPENAI_API_KEY", "sk-fake")
         monkeypatch.setenv("ANTHROPIC_BASE_URL", provider.anthropic_url)
