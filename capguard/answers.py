@@ -6,15 +6,16 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, assert_never
 
-from capguard.arguments import checked_id, ttl_ms
+from capguard.arguments import OUTPUT_LIMITS, checked_id, ttl_ms
 from capguard.booking import Booking
-from capguard.errors import BackendUnavailable, CapExceeded, IdempotencyMismatch, UnknownReservation
+from capguard.errors import BackendUnavailable, CapExceeded, IdempotencyMismatch, PolicyError, UnknownReservation
 from capguard.identity import checked_name
 from capguard.ledger import units
 from capguard.ledger.caps import Leg
 from capguard.ledger.commands import Extend, Journal
 from capguard.ledger.money import dollars
 from capguard.ledger.outcomes import (
+    AlertRows,
     Denied,
     Ended,
     Extended,
@@ -24,15 +25,21 @@ from capguard.ledger.outcomes import (
     Lines,
     Meters,
     Mismatch,
+    Nothing,
     Outcome,
+    Published,
     Record,
+    RefusalCounts,
     Refused,
     Released,
     Settled,
     Stale,
+    Steered,
+    Superseded,
     Unknown,
     Verified,
 )
+from capguard.ledger.sources import GRANT, INCLUDED
 from capguard.results import (
     CapStates,
     Decision,
@@ -46,6 +53,7 @@ from capguard.results import (
     cap_state,
     instant,
     refusal,
+    source_state,
 )
 
 if TYPE_CHECKING:
@@ -58,11 +66,16 @@ _CAP = Leg._fields.index("cap")
 def held(draft: Draft, outcome: Outcome) -> tuple[Reservation, Booking]:
     """The reservation of a reserve, and what its settle has to know. Raises where it was refused."""
     if not isinstance(outcome, Held):
-        raise _refused(outcome)
-    record, option = outcome.record, draft.options[outcome.chosen]
+        raise refused(outcome)
+    record = outcome.record
     made = record.made
-    booking = Booking(record.id, made.model, draft.route.identity.plan, option.tariff, made.expected)
-    return _reservation(record, _params(draft, made.model), _decision(outcome), booking), booking
+    if outcome.replayed:  # at the rates that it was made at, whatever holds now
+        booking = Booking.of(record)
+    else:
+        tariff = draft.options[outcome.chosen].tariff
+        booking = Booking(record.id, made.model, draft.route.identity.plan, tariff, made.expected)
+    params = _params(draft, made.model, outcome.output)
+    return _reservation(record, params, _decision(outcome), booking), booking
 
 
 def decision(outcome: Outcome) -> Decision:
@@ -71,13 +84,13 @@ def decision(outcome: Outcome) -> Decision:
         return _decision(outcome)
     if isinstance(outcome, Denied):
         return Decision(False, outcome.model, refused=_refusals(outcome.refused, outcome.now_ms))
-    raise _refused(outcome)
+    raise refused(outcome)
 
 
 def settlement(outcome: Outcome) -> Settlement:
     """The booking of a direct settle. Raises IdempotencyMismatch where the call was settled before, differently."""
     if not isinstance(outcome, Settled):
-        raise _refused(outcome)
+        raise refused(outcome)
     if outcome.conflict:
         booked = dollars(outcome.record.booked.get("usd", 0))
         raise IdempotencyMismatch(f"{outcome.record.id} was settled before at {booked} USD, which stands")
@@ -109,7 +122,7 @@ def extension(id: str, ttl: object, amount: object) -> Extend:
 def extended(before: Reservation | str, outcome: Outcome) -> Reservation:
     """The reservation after an extend. By its id alone, the caller's name for the output limit is not known."""
     if not isinstance(outcome, Extended):
-        raise _refused(outcome)
+        raise refused(outcome)
     record, model = outcome.record, outcome.record.made.model
     params = before.params if isinstance(before, Reservation) else {} if model is None else {"model": model}
     return _reservation(record, params, Decision(True, model), Booking.of(record))
@@ -118,11 +131,21 @@ def extended(before: Reservation | str, outcome: Outcome) -> Reservation:
 def status(overview: Overview, outcome: Outcome) -> Status:
     """The meters behind an identity's caps as people read them."""
     if not isinstance(outcome, Meters):
-        raise _refused(outcome)
-    caps = [cap_state(leg, meter) for leg, meter in zip(overview.legs, outcome.states, strict=True)]
+        raise refused(outcome)
+    states = outcome.states
+    caps = [cap_state(leg, meter) for leg, meter in zip(overview.legs, states, strict=False)]
+    paying = zip(overview.sources, states[len(overview.legs) :], strict=True)
+    funds = [source_state(leg, meter) for leg, meter in paying]
     as_of = instant(outcome.now_ms)
     assert as_of is not None
-    return Status(overview.identity.to_dict(), overview.plan, CapStates(caps), as_of)
+    return Status(
+        identity=overview.identity.to_dict(),
+        plan=overview.plan,
+        caps=CapStates(caps),
+        included=next((fund for fund in funds if fund.kind == INCLUDED), None),
+        grants=tuple(fund for fund in funds if fund.kind == GRANT),
+        as_of=as_of,
+    )
 
 
 def first_page(user: str | None, since: datetime | None, until: datetime | None, after: int) -> Journal:
@@ -131,7 +154,7 @@ def first_page(user: str | None, since: datetime | None, until: datetime | None,
         checked_name(user, "user")
     if type(after) is not int or after < 0:
         raise ValueError(f"after: {after!r:.60} is refused; allowed: the number of an entry, 0 or more")
-    return Journal(after, user, _epoch_ms("since", since), _epoch_ms("until", until), PAGE)
+    return Journal(after, user, epoch_ms("since", since), epoch_ms("until", until), PAGE)
 
 
 def next_page(page: Journal, lines: Sequence[Line]) -> Journal | None:
@@ -144,7 +167,7 @@ def next_page(page: Journal, lines: Sequence[Line]) -> Journal | None:
 def lines(outcome: Outcome) -> tuple[Line, ...]:
     if isinstance(outcome, Lines):
         return outcome.lines
-    raise _refused(outcome)
+    raise refused(outcome)
 
 
 def entry(line: Line) -> Entry:
@@ -152,7 +175,8 @@ def entry(line: Line) -> Entry:
     body = line.body
     amounts = body.get("amounts") or body.get("held") or {}
     facts: Mapping[str, Any] = body.get("facts", {})
-    told = [f"{name}:{cap}" for name in ("downgrade", "warn", "dry_run") for cap in facts.get(name, ())]
+    told = [f"{name}:{cap}" for name in ("downgrade", "clamp", "warn", "dry_run") for cap in facts.get(name, ())]
+    told += [f"unfit:{model}" for model in facts.get("unfit", ()) if "downgrade" in facts]
     late = ["late"] if facts.get("late") else []
     at = instant(line.at_ms)
     assert at is not None
@@ -173,7 +197,7 @@ def entry(line: Line) -> Entry:
 def verification(outcome: Outcome) -> Verification:
     """What a verify found, as people read it."""
     if not isinstance(outcome, Verified):
-        raise _refused(outcome)
+        raise refused(outcome)
     differences = [
         MeterDifference(each.meter, instant(each.period), each.what, each.journal, each.stored)
         for each in outcome.differences
@@ -183,7 +207,7 @@ def verification(outcome: Outcome) -> Verification:
     )
 
 
-def _refused(outcome: Outcome) -> Exception:
+def refused(outcome: Outcome) -> Exception:  # noqa: PLR0911 - one line per outcome
     """The exception for an outcome that is not what the verb asked for."""
     match outcome:
         case Denied(refused, _, now_ms):
@@ -200,7 +224,24 @@ def _refused(outcome: Outcome) -> Exception:
             return UnknownReservation(f"reservation {record.id} is {record.state}, it holds nothing any more")
         case Stale(now_ms):
             return BackendUnavailable(f"the backend's clock ({now_ms} ms) left the periods of the call three times")
-        case Held() | Settled() | Released() | Extended() | Found() | Meters() | Lines() | Verified():
+        case Superseded(revision):
+            return PolicyError(f"the policy in force is revision {revision}, another one than this was to replace")
+        case Nothing():
+            return PolicyError("no policy is published in this backend")
+        case (
+            Steered()
+            | Published()
+            | Held()
+            | Settled()
+            | Released()
+            | Extended()
+            | Found()
+            | Meters()
+            | Lines()
+            | RefusalCounts()
+            | AlertRows()
+            | Verified()
+        ):
             raise AssertionError(f"a backend answered {type(outcome).__name__} to another command")
         case _:
             assert_never(outcome)
@@ -215,17 +256,19 @@ def _refusals(misses: Sequence[Refused], now_ms: int) -> tuple[Refusal, ...]:
     return tuple([refusal(miss, now_ms) for miss in misses])
 
 
-def _params(draft: Draft, model: str | None) -> dict[str, Any]:
+def _params(draft: Draft, model: str | None, clamped: int | None) -> dict[str, Any]:
+    """What to pass to the provider. A clamp sets an output limit where the caller named none."""
     params: dict[str, Any] = {} if model is None else {"model": model}
-    if draft.request.output_limit is not None:
-        name, limit = draft.request.output_limit
+    name, limit = draft.request.output_limit or (OUTPUT_LIMITS[0], None)
+    limit = limit if clamped is None else clamped
+    if limit is not None:
         params[name] = limit
     return params
 
 
 def _reservation(record: Record, params: Mapping[str, Any], decided: Decision, booking: Booking) -> Reservation:
     made = record.made
-    usd = [amount for leg, amount in zip(made.legs, record.amounts, strict=True) if leg.unit == "usd"]
+    usd = [share for leg, share in zip(made.legs, record.shares, strict=False) if leg.unit == "usd"]
     return Reservation(
         id=record.id,
         model=made.model,
@@ -245,7 +288,8 @@ def booking_of(reservation: Reservation) -> Booking | None:
     return booking if isinstance(booking, Booking) else None
 
 
-def _epoch_ms(name: str, moment: object) -> int | None:
+def epoch_ms(name: str, moment: object) -> int | None:
+    """Milliseconds since the epoch. Raises ValueError for a naive time."""
     if moment is None:
         return None
     if not isinstance(moment, datetime):

@@ -12,10 +12,13 @@ from typing import Any, Final, NamedTuple, TypedDict
 from capguard.identity import Box, Identity, checked_name, context, identity_of
 from capguard.ledger import units
 from capguard.policy.document import Cap
+from capguard.pricing.messages import content_of, replies
 from capguard.pricing.usage import Usage
 
 OUTPUT_LIMITS: Final = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 """The names under which hosts take the output limit; whichever the caller used comes back in `params`."""
+
+NO_NEEDS: frozenset[str] = frozenset()
 
 MAX_ID = 200
 MAX_TTL_S = 24 * 3600
@@ -71,6 +74,20 @@ class Request(NamedTuple):
     caps: tuple[Cap, ...]
     ttl_ms: int | None
     rewritable: bool = True
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """What the model must be able to do: `tools`, `vision`."""
+        prompt = self.prompt
+        given = {name: prompt.get(name) for name in ("messages", "prompt", "input", "system")}
+        tools = {"tools"} if prompt.get("tools") else set()
+        images = {"vision"} if content_of(tools=None, **given).images else set()
+        return frozenset(tools | images)
+
+    @property
+    def choices(self) -> int:
+        """How many replies, each as long as the output limit allows, the call asks for."""
+        return self.n * replies(messages=self.prompt.get("messages"), prompt=self.prompt.get("prompt"))
 
 
 def read_request(arguments: Mapping[str, Any], *, rewritable: bool = True) -> Request:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import time
 from collections.abc import AsyncIterator, Iterator
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Unpack
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 from capguard import answers, notices
+from capguard.acceptance import accepted
 from capguard.arguments import CallArgs, IdentityArgs, Request, checked_id, only_identity, read_request
 from capguard.backends.base import Backend, Clock, arun, run, system_clock
 from capguard.backends.disabled import DisabledBackend, is_disabled
@@ -17,13 +20,29 @@ from capguard.booking import Booking
 from capguard.call import Call
 from capguard.disabled import without_refusals
 from capguard.errors import BackendUnavailable, PolicyError
-from capguard.ledger.commands import Command, Fetch, Journal, Look, Release, Verify
-from capguard.ledger.flows import Flow, reserving
-from capguard.ledger.outcomes import Found, Outcome
-from capguard.planner import RETENTION_MS, Draft, Planner
-from capguard.plugins.manager import open_backend
+from capguard.events import Observer, Observers
+from capguard.identity import Identity
+from capguard.knowledge import Knowledge
+from capguard.ledger.commands import (
+    Command,
+    Fetch,
+    Journal,
+    Look,
+    PolicyInForce,
+    Release,
+    Reserve,
+    Settle,
+    Verify,
+)
+from capguard.ledger.flows import Aim, Flow, reserving, waiting
+from capguard.ledger.outcomes import Denied, Found, Nothing, Outcome, Published, Revised, Stale, Superseded
+from capguard.ledger.waiting import WaitingLine
+from capguard.planner import RETENTION_MS, Draft
+from capguard.plugins.manager import open_backend, plugged_observers
 from capguard.policy.load import load_policy
 from capguard.results import Decision, Entry, Reservation, Settlement, Status, Verification
+from capguard.review import Review
+from capguard.steering import PolicySource, Steering, publication
 
 if TYPE_CHECKING:
     from capguard.policy.document import Policy
@@ -31,9 +50,10 @@ if TYPE_CHECKING:
     from capguard.pricing.usage import Usage
 
 log = logging.getLogger("capguard")
+T = TypeVar("T")
 
 
-class Guard:
+class Guard(Steering, Review):
     """A ledger and the policy that holds for it.
 
     `url` names the backend: `sqlite:///capguard.db` or `memory://`. `policy` is a path to TOML, YAML or JSON, a dict,
@@ -41,36 +61,41 @@ class Guard:
     default is the system's. One Guard serves many threads and event loops. With `CAPGUARD_DISABLED=1` every call
     passes, loudly.
 
-    Raises PolicyError for a policy that is refused, ValueError for a URL that no backend serves.
+    With `policy`, that is the truth for this process. Without it the backend holds the policy: `publish` changes it for
+    everybody, `initial_policy` publishes the first. Overrides, grants and assigned plans always live in the backend.
+
+    Raises PolicyError for a policy that is refused or nowhere to be found, ValueError for a URL that no backend serves.
     """
 
     def __init__(
         self,
         url: str,
         *,
-        policy: Policy | dict[str, Any] | str | os.PathLike[str] | None = None,
+        policy: PolicySource | None = None,
+        initial_policy: PolicySource | None = None,
         namespace: str = "default",
         clock: Clock | None = None,
     ):
-        if policy is None:
-            raise PolicyError(
-                "no policy: pass policy=, a file, a dict or a Policy; policy={} has no caps and books all"
-            )
         self._clock = clock or system_clock
-        loaded = load_policy(policy)
+        own = None if policy is None else accepted(policy)
         self._backend: Backend
         if is_disabled():
-            loaded, self._backend = without_refusals(loaded), DisabledBackend(self._clock)
+            self._backend = DisabledBackend(self._clock)
+            lenient = without_refusals(own or accepted(initial_policy or {}))
+            self._knowledge = Knowledge(lenient, None if own is not None else 0)
         else:
             self._backend = open_backend(url, namespace=namespace, clock=self._clock)
-        self._planner = Planner(loaded)
+            self._knowledge = Knowledge(own, None) if own is not None else self._published(initial_policy)
+        self._line = WaitingLine()
+        self._observers = Observers(plugged_observers())
 
     @classmethod
     def from_env(cls) -> Guard:
-        """A Guard from CAPGUARD_URL (default `sqlite:///capguard.db`) and CAPGUARD_POLICY, a path."""
-        path = os.environ.get("CAPGUARD_POLICY")
-        if not path:
-            raise PolicyError("CAPGUARD_POLICY is not set: it names the policy's file (.toml, .yaml or .json)")
+        """A Guard from CAPGUARD_URL (default `sqlite:///capguard.db`) and CAPGUARD_POLICY, a path.
+
+        Without CAPGUARD_POLICY the published policy of the backend holds.
+        """
+        path = os.environ.get("CAPGUARD_POLICY") or None
         return cls(os.environ.get("CAPGUARD_URL") or "sqlite:///capguard.db", policy=path)
 
     def __repr__(self) -> str:
@@ -79,7 +104,7 @@ class Guard:
     @property
     def policy(self) -> Policy:
         """The policy in force."""
-        return self._planner.policy
+        return self._knowledge.planner.policy
 
     # one call
 
@@ -102,12 +127,12 @@ class Guard:
         Exactly once per id: a repeat returns the first booking; one that differs raises IdempotencyMismatch. Raises
         UnknownReservation for an id that is not remembered.
         """
-        return answers.settlement(run(self._settling(reservation, response, usage, cost), self._backend))
+        return answers.settlement(self._run(self._settling(reservation, response, usage, cost)))
 
     async def asettle(
         self, reservation: Reservation | str, response: Any = None, *, usage: Usage | None = None, cost: object = None
     ) -> Settlement:
-        return answers.settlement(await arun(self._settling(reservation, response, usage, cost), self._backend))
+        return answers.settlement(await self._arun(self._settling(reservation, response, usage, cost)))
 
     def release(self, reservation: Reservation | str) -> None:
         """Drop a hold: nothing was billed. Once settled, a call stays settled."""
@@ -130,29 +155,26 @@ class Guard:
 
     def check(self, **call: Unpack[CallArgs]) -> Decision:
         """Ask whether a call would be let through now. Holds nothing and promises nothing."""
-        return answers.decision(run(self._deciding(call), self._backend))
+        return answers.decision(self._run(self._reserving(read_request(call), check_only=True))[1])
 
     async def acheck(self, **call: Unpack[CallArgs]) -> Decision:
-        return answers.decision(await arun(self._deciding(call), self._backend))
+        return answers.decision((await self._arun(self._reserving(read_request(call), check_only=True)))[1])
 
     def allow(self, **call: Unpack[CallArgs]) -> Decision:
         """Decide and book in one step: `if guard.allow(amount=3, unit="credits", user="u1"): ...`"""
-        return answers.decision(run(self._reserving(self._planner.draft(read_request(call), book=True)), self._backend))
+        return self._decided(*self._run(self._reserving(read_request(call), book=True)))
 
     async def aallow(self, **call: Unpack[CallArgs]) -> Decision:
-        draft = self._planner.draft(read_request(call), book=True)
-        return answers.decision(await arun(self._reserving(draft), self._backend))
+        return self._decided(*await self._arun(self._reserving(read_request(call), book=True)))
 
     # looking
 
     def status(self, **identity: Unpack[IdentityArgs]) -> Status:
         """Every cap that applies to an identity, and where it stands."""
-        overview = self._planner.overview(only_identity(identity), self._clock())
-        return answers.status(overview, self.carry_out(Look(overview.legs)))
+        return self._run(self._looking(only_identity(identity)))
 
     async def astatus(self, **identity: Unpack[IdentityArgs]) -> Status:
-        overview = self._planner.overview(only_identity(identity), self._clock())
-        return answers.status(overview, await self.acarry_out(Look(overview.legs)))
+        return await self._arun(self._looking(only_identity(identity)))
 
     def entries(
         self, *, user: str | None = None, since: datetime | None = None, until: datetime | None = None, after: int = 0
@@ -188,6 +210,14 @@ class Guard:
     async def averify(self) -> Verification:
         return answers.verification(await self.acarry_out(Verify()))
 
+    def on(self, event: str, observer: Observer) -> None:
+        """Tell `observer` of every event of this name, `*` for all: `guard.on("denied", print)`.
+
+        It runs after the fact, in the thread of the call. One that fails is logged and counted, never felt by the call.
+        Raises ValueError for a name that no event has.
+        """
+        self._observers.on(event, observer)
+
     # ending
 
     def flush(self) -> None:
@@ -219,14 +249,13 @@ class Guard:
 
     def hold(self, request: Request) -> tuple[Reservation, Booking]:
         """Reserve a request that was read already."""
-        draft = self._planner.draft(request)
-        return self._told(draft, run(self._reserving(draft), self._backend))
+        waits = not _in_event_loop()  # a throttle cap must not stop the loop that it is asked in
+        return self._told(*self._run(self._reserving(request, waits=waits)))
 
     async def ahold(self, request: Request) -> tuple[Reservation, Booking]:
         """As `hold`, without blocking the event loop. Cancelled, it drops a hold that the caller never learns of."""
-        draft = self._planner.draft(request)
         try:
-            return self._told(draft, await arun(self._reserving(draft), self._backend))
+            return self._told(*await self._arun(self._reserving(request, waits=True)))
         except asyncio.CancelledError:
             await self._drop(request.id)
             raise
@@ -239,15 +268,19 @@ class Guard:
 
     def carry_out(self, command: Command) -> Outcome:
         """One command, one outcome."""
-        return self._backend.execute(command)
+        outcome = self._backend.execute(command)
+        self._tell_booking(command, outcome)
+        return outcome
 
     async def acarry_out(self, command: Command) -> Outcome:
         """As `carry_out`, without blocking the event loop."""
-        return await self._backend.aexecute(command)
+        outcome = await self._backend.aexecute(command)
+        self._tell_booking(command, outcome)
+        return outcome
 
     def tariff(self, model: str | None, plan: str | None) -> Tariff:
         """By what a call of `model` on `plan` is counted."""
-        return self._planner.tariffs.of(model, plan)
+        return self._knowledge.planner.tariffs.of(model, plan)
 
     @staticmethod
     def release_command(id: str) -> Release:
@@ -257,24 +290,92 @@ class Guard:
         self, request: Request, asked: Request, reservation: Reservation, booking: Booking
     ) -> tuple[Reservation, Booking]:
         """An outer layer's reservation as the inner layer sees it: booked at the inner model's rates."""
-        return self._planner.taken_over(request, asked, reservation, booking)
+        return self._knowledge.planner.taken_over(request, asked, reservation, booking)
 
-    @staticmethod
-    def _told(draft: Draft, outcome: Outcome) -> tuple[Reservation, Booking]:
-        """The reservation, with a log line for what its caps said."""
-        reservation, booking = answers.held(draft, outcome)
-        if reservation.decision.passed:
-            notices.tell(reservation.id, reservation.decision)
-        if draft.route.unknown_plan is not None:
-            notices.unknown_plan(draft.route.unknown_plan, draft.route.identity.plan)
-        return reservation, booking
+    def _told(self, draft: Draft, outcome: Outcome) -> tuple[Reservation, Booking]:
+        """The reservation, once everybody was told what its caps said."""
+        self._tell_reserve(draft, outcome)
+        return answers.held(draft, outcome)
 
-    def _reserving(self, draft: Draft) -> Flow[Outcome]:
-        return reserving(lambda now_ms: draft.command(self._clock() if now_ms is None else now_ms))
+    def _decided(self, draft: Draft, outcome: Outcome) -> Decision:
+        """The decision of an allow, once everybody was told."""
+        self._tell_reserve(draft, outcome)
+        return answers.decision(outcome)
 
-    def _deciding(self, call: CallArgs) -> Flow[Outcome]:
-        draft = self._planner.draft(read_request(call))
-        return reserving(lambda now_ms: draft.command(self._clock() if now_ms is None else now_ms), check_only=True)
+    def _tell_reserve(self, draft: Draft, outcome: Outcome) -> None:
+        route = draft.route
+        notices.tell(self._observers, notices.of_reserve(outcome, draft.request.id, route.named, route.unknown_plan))
+
+    def _changed(self, kind: str, revised: Revised, user: str | None) -> None:
+        notices.tell(self._observers, notices.of_change(kind, revised, user, self._clock()))
+
+    def _tell_crossed(self, outcome: Outcome) -> None:
+        notices.tell(self._observers, notices.of_crossings(outcome, self._clock()))
+
+    def _tell_booking(self, command: Command, outcome: Outcome) -> None:
+        self._tell_crossed(outcome)
+        if isinstance(command, Settle):
+            flags = command.facts.get("flags", ())
+            notices.tell(self._observers, notices.of_settle(outcome, flags, self._clock()))
+
+    def _reserving(
+        self, request: Request, *, book: bool = False, check_only: bool = False, waits: bool = False
+    ) -> Flow[tuple[Draft, Outcome]]:
+        """Reserve with what is known, learning what is newer; the draft that it came to, and its outcome."""
+        drafts: list[Draft] = []
+
+        def build(now_ms: int | None, *, waits: bool = False) -> Reserve:
+            at_ms = self._clock() if now_ms is None else now_ms
+            drafts[:] = [self._knowledge.draft(request, at_ms, book=book)]
+            return drafts[0].command(at_ms, waits=waits)
+
+        def learn(stale: Stale) -> None:
+            self._tell_crossed(stale)
+            self._knowledge.learn(request.identity.user, stale)
+
+        def attempt(aim: Aim) -> Flow[Outcome]:
+            made = partial(build, waits=aim == "wait")
+            outcome = yield from reserving(made, learn, check_only=check_only or aim == "look")
+            self._tell_crossed(outcome)
+            return outcome
+
+        def throttles() -> tuple[str, ...]:
+            return tuple(leg.meter for leg in build(None).candidates[0].legs if leg.action == "throttle")
+
+        def on_wait(outcome: Denied) -> None:
+            notices.tell(self._observers, notices.of_throttle(outcome, request.id, drafts[0].route.named))
+
+        outcome = yield from waiting(attempt, self._line, throttles, on_wait) if waits else attempt("last")
+        return drafts[0], outcome
+
+    def _run(self, flow: Flow[T]) -> T:
+        return run(flow, self._backend, getattr(self._clock, "sleep", time.sleep))
+
+    async def _arun(self, flow: Flow[T]) -> T:
+        return await arun(flow, self._backend, getattr(self._clock, "asleep", asyncio.sleep))
+
+    def _looking(self, identity: Identity) -> Flow[Status]:
+        yield from self._learning(identity.user)
+        overview = self._knowledge.overview(identity, self._clock())
+        outcome = yield Look(overview.legs + overview.sources)
+        self._tell_crossed(outcome)
+        return answers.status(overview, outcome)
+
+    def _published(self, initial: PolicySource | None) -> Knowledge:
+        """The policy that the backend holds; where it holds none, `initial` is published as the first."""
+        outcome = self._backend.execute(PolicyInForce())
+        if initial is None and isinstance(self._backend, DisabledBackend):
+            initial = {}
+        if isinstance(outcome, Nothing) and initial is not None:
+            outcome = self._backend.execute(publication(initial, base=0, why="initial policy"))
+            if isinstance(outcome, Superseded):  # another process was first: its policy holds
+                outcome = self._backend.execute(PolicyInForce())
+        if not isinstance(outcome, Published):
+            raise PolicyError(
+                "no policy: pass policy= (a file, a dict or a Policy; {} has no caps and books all), or publish one:"
+                " capguard policy push FILE, or initial_policy=; in the environment, CAPGUARD_POLICY names the file"
+            )
+        return Knowledge(load_policy(dict(outcome.policy.body)), outcome.policy.revision)
 
     def _settling(
         self, reservation: Reservation | str, response: Any, usage: Usage | None, cost: object
@@ -285,8 +386,20 @@ class Guard:
             if not isinstance(found, Found):
                 return found
             booking = Booking.of(found.record)
-        return (yield booking.at(response, usage, cost, self._planner.tariffs.of))
+        command = booking.at(response, usage, cost, self._knowledge.planner.tariffs.of)
+        outcome = yield command
+        self._tell_booking(command, outcome)
+        return outcome
 
 
 def _id_of(reservation: Reservation | str) -> str:
     return reservation.id if isinstance(reservation, Reservation) else checked_id(reservation)
+
+
+def _in_event_loop() -> bool:
+    """Whether this thread runs an event loop, which nothing synchronous may stop."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from itertools import chain
 from typing import Any, NamedTuple
 
-from capguard.arguments import Request
+from capguard.arguments import NO_NEEDS, Request
 from capguard.booking import Booking
 from capguard.identity import Identity, context
 from capguard.ledger.caps import Amounts, Leg
-from capguard.ledger.commands import Candidate, OnExpiry, Reserve
+from capguard.ledger.commands import Candidate, OnExpiry, Reserve, Scale
 from capguard.ledger.units import BUILT_IN
 from capguard.policy.document import Policy
-from capguard.policy.resolve import apply
+from capguard.policy.profile import UserProfile
+from capguard.policy.resolve import apply, every_cap
 from capguard.pricing.estimate import estimate
 from capguard.pricing.tariff import Tariff
 from capguard.pricing.usage import Usage
@@ -40,6 +40,15 @@ class Option(NamedTuple):
     held: Amounts
     expected: Amounts
     how: str
+    usage: Usage | None = None
+
+    def scale(self, choices: int) -> Scale | None:
+        """How the amounts grow with the output limit, where an estimate says it."""
+        if self.usage is None or not self.usage.output_tokens:
+            return None
+        without = replace(self.usage, output_tokens=0, reasoning_tokens=0)
+        limit = self.usage.output_tokens // choices
+        return Scale(limit, self.tariff.amounts(without), self.tariff.per_output(choices))
 
 
 class Draft(NamedTuple):
@@ -50,15 +59,19 @@ class Draft(NamedTuple):
     options: tuple[Option, ...]
     on_expiry: OnExpiry
     book: bool
+    policy: int | None = None
+    thresholds: tuple[int, ...] = ()
 
-    def command(self, now_ms: int) -> Reserve:
+    def command(self, now_ms: int, *, waits: bool = False) -> Reserve:
         """The command for `now_ms`: legs for the periods that contain it. Raises IdentityMissing."""
         route, request = self.route, self.request
         span = route.span(now_ms)
         candidates = tuple(
             [
-                Candidate(model, option.held, option.expected, legs, option.rates)
-                for model, option, legs in zip(route.models, self.options, span.legs, strict=True)
+                Candidate(model, option.held, option.expected, legs, option.rates, sources, self._scale(option, legs))
+                for model, option, legs, sources in zip(
+                    route.models, self.options, span.legs, span.sources, strict=True
+                )
             ]
         )
         return Reserve(
@@ -74,7 +87,15 @@ class Draft(NamedTuple):
             self.on_expiry,
             self._facts(),
             self.book,
+            route.profile.revision,
+            self.policy,
+            self.thresholds,
+            waits,
         )
+
+    def _scale(self, option: Option, legs: tuple[Leg, ...]) -> Scale | None:
+        clamps = any(leg.action == "clamp" for leg in legs)
+        return option.scale(self.request.choices) if clamps and not self.book else None
 
     def _facts(self) -> Mapping[str, Any]:
         """What the entry says besides amounts: how they were found, and what the caller should be told."""
@@ -85,17 +106,21 @@ class Draft(NamedTuple):
         flags = asked.tariff.flags
         if self.route.unknown_plan is not None:
             flags = (*flags, "unknown_plan")
+        if self.route.unfit:
+            facts["unfit"] = self.route.unfit
         if flags:
             facts["flags"] = flags
         return facts
 
 
 class Overview(NamedTuple):
-    """An identity's caps: what `status` looks at."""
+    """An identity's caps and sources: what `status` looks at."""
 
     identity: Identity
     plan: str | None
     legs: tuple[Leg, ...]
+    sources: tuple[Leg, ...]
+    profile: UserProfile
 
 
 class Planner:
@@ -105,32 +130,55 @@ class Planner:
         self.policy = policy
         self.tariffs = Tariffs(policy)
         self._routes = Routes(policy, self.tariffs)
-        self._units = frozenset((*BUILT_IN, *policy.units, *_units_of_caps(policy)))
+        self._thresholds = tuple(int(share * 1_000_000) for share in policy.alerts.thresholds)
+        self.units = frozenset((*BUILT_IN, *policy.units, *(cap.unit or "usd" for cap in every_cap(policy))))
 
-    def draft(self, request: Request, *, book: bool = False) -> Draft:
-        """Everything about a call but the time; with `book`, for one step without steering. Raises UnknownModel."""
+    def draft(self, request: Request, profile: UserProfile, now_ms: int, *, book: bool = False) -> Draft:
+        """A call as this policy and a profile have it; with `book`, for one step without steering.
+
+        Raises UnknownModel, IdentityMissing.
+        """
         known = request.known
         model = request.model
         if isinstance(known, Usage):
             model = model or known.model
-        elif known is not None and not known.keys() <= self._units | {cap.unit for cap in request.caps}:
+        elif known is not None and not known.keys() <= self.units | {cap.unit for cap in request.caps}:
             raise ValueError(
-                f"unit: {', '.join(known)} is in no cap and no [units]; allowed: {', '.join(sorted(self._units))}"
+                f"unit: {', '.join(known)} is in no cap and no [units]; allowed: {', '.join(sorted(self.units))}"
             )
         steered = request.rewritable and not book
-        route = self._routes.of(request.identity, model, steered=steered, caps=request.caps)
+        needs = request.needs if steered and self._routes.may_steer(request.caps, profile) else NO_NEEDS
+        route = self._routes.of(
+            request.identity, model, profile, now_ms, steered=steered, needs=needs, caps=request.caps
+        )
         priced = zip(route.models, route.tariffs, route.rates, strict=True)
         options = tuple([self._option(request, *each) for each in priced])
-        return Draft(request, route, options, self.policy.failure.on_expiry, book)
+        return Draft(request, route, options, self.policy.failure.on_expiry, book, None, self._thresholds)
 
-    def overview(self, identity: Identity, now_ms: int) -> Overview:
-        """Every cap that applies to `identity`, those that match a model among them."""
+    def overview(self, identity: Identity, profile: UserProfile, now_ms: int) -> Overview:
+        """Every cap that applies to `identity`, those that match a model among them, and every source."""
         rulebook = self._routes.rulebook
-        standing = rulebook.standing(identity)
-        caps = rulebook.caps(standing.plan, identity.user, context().caps)
+        standing = rulebook.standing(identity, profile)
+        caps = rulebook.caps(standing.plan, identity.user, context().caps, profile.changes_at(now_ms))
         placed = identity if standing.plan is None else Identity(plan=standing.plan).over(identity)
-        applied = apply(caps, placed, None, {}, now_ms, anonymous=True, any_model=True)
-        return Overview(identity, standing.plan, applied.legs)
+        applied = apply(caps, placed, None, {}, now_ms, anonymous=True, looking=True)
+        sources = rulebook.funding.sources(placed, None, profile, now_ms, good_for_all=True)
+        return Overview(identity, standing.plan, applied.legs, sources, profile)
+
+    def funding_unit(self, user: str, profile: UserProfile) -> str:
+        """The unit in which a user's plan is funded."""
+        rulebook = self._routes.rulebook
+        return rulebook.funding.unit(rulebook.standing(Identity(user=user), profile).plan)
+
+    def loosened(self, user: str, profile: UserProfile, unit: str, now_ms: int) -> tuple[str, ...]:
+        """The caps that count less of a user's calls for a grant in `unit`; none where such a grant does not pay."""
+        rulebook = self._routes.rulebook
+        plan = rulebook.standing(Identity(user=user), profile).plan
+        if unit != rulebook.funding.unit(plan):
+            return ()
+        named = Identity(user=user, plan=plan)
+        caps = rulebook.caps(plan, user, (), profile.changes_at(now_ms))
+        return tuple(cap.rule.id for cap in caps if cap.rule.ignore_grants and cap.may_apply(named))
 
     def taken_over(
         self, request: Request, asked: Request, reservation: Reservation, booking: Booking
@@ -176,12 +224,4 @@ class Planner:
         )
         held = tariff.amounts(found.held)
         expected = held if found.expected == found.held else tariff.amounts(found.expected)
-        return Option(tariff, rates, held, expected, found.how)
-
-
-def _units_of_caps(policy: Policy) -> Iterator[str]:
-    for cap in chain(policy.caps, *(plan.caps for plan in policy.plans.values())):
-        yield cap.unit
-    for change in chain.from_iterable(user.caps for user in policy.users.values()):
-        if change.unit is not None:
-            yield change.unit
+        return Option(tariff, rates, held, expected, found.how, found.held)

@@ -23,6 +23,11 @@ def instant(ms: int) -> datetime | None:
     return None if ms >= FOREVER_MS else _EPOCH + timedelta(milliseconds=ms)
 
 
+def plain(amount: Decimal) -> str:
+    """An amount as text for JSON: 0.000000001, never 1E-9."""
+    return format(amount, "f")
+
+
 @dataclass(frozen=True, slots=True)
 class CapState:
     """One cap as one identity sees it: `limit`, `settled`, `held`, `remaining` in `unit`; money is Decimal dollars.
@@ -52,7 +57,7 @@ class CapState:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON: amounts as text, times as ISO 8601."""
-        amounts = {name: str(getattr(self, name)) for name in ("limit", "settled", "held", "remaining", "overrun")}
+        amounts = {name: plain(getattr(self, name)) for name in ("limit", "settled", "held", "remaining", "overrun")}
         resets_at = self.resets_at.isoformat() if self.resets_at else None
         words = {"id": self.id, "scope": dict(self.scope), "unit": self.unit, "action": self.action}
         return {**words, **amounts, "fraction": round(self.fraction, 6), "resets_at": resets_at}
@@ -140,6 +145,32 @@ class Settlement:
     flags: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class SourceState:
+    """What pays before it counts as overage: the plan's allowance (`included`), or a `grant`. Amounts in `unit`.
+
+    `expires_at` is when it lapses: a grant for good, an allowance to be issued afresh. None for never.
+    """
+
+    id: str
+    kind: str
+    unit: str
+    amount: Decimal
+    settled: Decimal
+    held: Decimal
+    expires_at: datetime | None
+
+    @property
+    def remaining(self) -> Decimal:
+        return max(Decimal(0), self.amount - self.settled - self.held)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON: amounts as text, times as ISO 8601."""
+        amounts = {name: plain(getattr(self, name)) for name in ("amount", "settled", "held", "remaining")}
+        expires_at = self.expires_at.isoformat() if self.expires_at else None
+        return {"id": self.id, "kind": self.kind, "unit": self.unit, **amounts, "expires_at": expires_at}
+
+
 class CapStates(Sequence[CapState]):
     """Caps in policy order that also answer `caps["monthly"]`."""
 
@@ -172,11 +203,16 @@ class CapStates(Sequence[CapState]):
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Where an identity stands: its plan, and every cap that applies to it."""
+    """Where an identity stands: its plan, every cap that applies to it, and what pays for it.
+
+    `included` is what is left of the plan's allowance in this period, `grants` pay next, in their order.
+    """
 
     identity: Mapping[str, str]
     plan: str | None
     caps: CapStates
+    included: SourceState | None
+    grants: tuple[SourceState, ...]
     as_of: datetime
 
     def to_dict(self) -> dict[str, Any]:
@@ -185,8 +221,22 @@ class Status:
             "identity": dict(self.identity),
             "plan": self.plan,
             "caps": [cap.to_dict() for cap in self.caps],
+            "included": self.included.to_dict() if self.included is not None else None,
+            "grants": [grant.to_dict() for grant in self.grants],
             "as_of": self.as_of.isoformat(),
         }
+
+
+@dataclass(frozen=True, slots=True)
+class GrantReceipt:
+    """A grant that was made. `loosens` names the user's caps that will count less for it: those with `ignore_grants`.
+
+    Where it is empty, the grant pays, but no cap takes notice of it.
+    """
+
+    id: str
+    revision: int
+    loosens: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +271,7 @@ class Entry:
             "id": self.id,
             "user": self.user,
             "model": self.model,
-            "amounts": {unit: str(amount) for unit, amount in self.amounts.items()},
+            "amounts": {unit: plain(amount) for unit, amount in self.amounts.items()},
             "caps": list(self.caps),
             "flags": list(self.flags),
         }
@@ -261,6 +311,19 @@ def cap_state(leg: Leg, meter: MeterState) -> CapState:
     return CapState(**_shown(leg, meter))
 
 
+def source_state(leg: Leg, meter: MeterState) -> SourceState:
+    """A source and its meter as people read them."""
+    return SourceState(
+        id=leg.cap,
+        kind=leg.action,
+        unit=leg.unit,
+        amount=units.shown(leg.unit, leg.limit),
+        settled=units.shown(leg.unit, meter.settled),
+        held=units.shown(leg.unit, meter.held),
+        expires_at=instant(leg.ends),
+    )
+
+
 def refusal(miss: Refused, now_ms: int) -> Refusal:
     """A miss as people read it. `retry_after` is None where waiting cannot help."""
     leg = miss.leg
@@ -269,7 +332,7 @@ def refusal(miss: Refused, now_ms: int) -> Refusal:
         **_shown(leg, miss.meter),
         requested=units.shown(leg.unit, miss.amount),
         reason=reason,
-        retry_after=_retry_after(reason, leg.ends, now_ms),
+        retry_after=_retry_after(miss.reason, miss.frees_ms or leg.ends, now_ms),
     )
 
 

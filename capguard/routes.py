@@ -11,9 +11,12 @@ from typing import NamedTuple
 
 from capguard.identity import Identity
 from capguard.ledger.caps import Leg
+from capguard.policy.changes import Change
 from capguard.policy.document import Cap, Policy
 from capguard.policy.downgrade import MAX_CANDIDATES, cheaper
-from capguard.policy.resolve import Rulebook, Scoped, apply
+from capguard.policy.funding import Funding
+from capguard.policy.profile import UserProfile
+from capguard.policy.resolve import Rulebook, Scoped, apply, every_cap
 from capguard.pricing.tariff import Tariff
 from capguard.tariffs import Tariffs
 
@@ -26,10 +29,22 @@ class Span(NamedTuple):
     valid_from: int
     valid_until: int
     legs: tuple[tuple[Leg, ...], ...]
+    sources: tuple[tuple[Leg, ...], ...]
+
+
+class Ladder(NamedTuple):
+    """The models of a route, the step that every downgrade cap takes from each, and the models that were passed by."""
+
+    models: tuple[str | None, ...]
+    steps: tuple[Mapping[str, int], ...] = ({},)
+    unfit: tuple[str, ...] = ()
 
 
 class Route:
-    """The models that may serve, in the order of the downgrade steps, each with its tariff and its legs."""
+    """The models that may serve, in the order of the downgrade steps, each with its tariff and its legs.
+
+    `unfit` are those that a downgrade would lead to and that lack what the call needs.
+    """
 
     def __init__(
         self,
@@ -40,18 +55,24 @@ class Route:
         caps: tuple[Scoped, ...],
         tariffs: tuple[Tariff, ...],
         *,
+        unfit: tuple[str, ...],
         anonymous: bool,
+        profile: UserProfile,
+        funding: Funding,
     ):
+        self.profile = profile
         self.identity = identity
         self.named = identity.to_dict()
         self.unknown_plan = unknown_plan
         self.models = models
+        self.unfit = unfit
         self.tariffs = tariffs
         self.rates = tuple([tariff.to_dict() for tariff in tariffs])
         self._steps = steps
         self._caps = caps
         self._anonymous = anonymous
-        self._span = Span(0, 0, ())
+        self._funding = funding
+        self._span = Span(0, 0, (), ())
 
     def span(self, now_ms: int) -> Span:
         """The legs for the periods that contain `now_ms`. Raises IdentityMissing."""
@@ -65,10 +86,13 @@ class Route:
             apply(self._caps, self.identity, model, steps, now_ms, anonymous=self._anonymous)
             for model, steps in zip(self.models, self._steps, strict=True)
         ]
+        spans = [(each.valid_from, each.valid_until) for each in applied]
+        spans += [self.profile.span(now_ms), self._funding.span(self.identity, now_ms)]
         return Span(
-            max(each.valid_from for each in applied),
-            min(each.valid_until for each in applied),
+            max(starts for starts, _ in spans),
+            min(ends for _, ends in spans),
             tuple(each.legs for each in applied),
+            tuple(self._funding.sources(self.identity, model, self.profile, now_ms) for model in self.models),
         )
 
 
@@ -79,48 +103,92 @@ class Routes:
         self.rulebook = Rulebook(policy)
         self._policy = policy
         self._tariffs = tariffs
+        self._steers = any(cap.action == "downgrade" for cap in every_cap(policy))
         self._anonymous = policy.failure.missing_identity == "anonymous"
         self._remembered = lru_cache(_REMEMBERED)(self._find)
 
-    def of(self, identity: Identity, model: str | None, *, steered: bool, caps: tuple[Cap, ...]) -> Route:
-        """The route of a call. Only a `steered` one may lead to cheaper models; `caps` hold for this call alone.
+    def may_steer(self, caps: tuple[Cap, ...], profile: UserProfile) -> bool:
+        """Whether some cap may lead a call to a cheaper model: of the policy, of the call, or changed for its user."""
+        return self._steers or bool(profile.changes) or any(cap.action == "downgrade" for cap in caps)
 
-        Raises UnknownModel, IdentityMissing for a plan that does not exist.
+    def of(
+        self,
+        identity: Identity,
+        model: str | None,
+        profile: UserProfile,
+        now_ms: int,
+        *,
+        steered: bool,
+        needs: frozenset[str],
+        caps: tuple[Cap, ...],
+    ) -> Route:
+        """The route of a call. Only a `steered` one may lead to cheaper models, to those without what it `needs` never.
+
+        `caps` hold for this call alone. Raises UnknownModel, IdentityMissing for a plan that does not exist.
         """
-        if caps or identity.tags:
-            return self._find(identity, model, steered, caps)
-        return self._remembered(identity, model, steered, ())
+        changes = profile.changes_at(now_ms) if profile.changes else ()
+        if caps or identity.tags or changes:
+            return self._find(identity, model, steered, needs, caps, profile, changes)
+        return self._remembered(identity, model, steered, needs, (), profile, ())
 
-    def _find(self, identity: Identity, model: str | None, steered: bool, extra: tuple[Cap, ...]) -> Route:
-        standing = self.rulebook.standing(identity)
+    def _find(
+        self,
+        identity: Identity,
+        model: str | None,
+        steered: bool,
+        needs: frozenset[str],
+        extra: tuple[Cap, ...],
+        profile: UserProfile,
+        changes: tuple[Change, ...],
+    ) -> Route:
+        standing = self.rulebook.standing(identity, profile)
         if standing.plan is not None and identity.plan != standing.plan:
             identity = Identity(plan=standing.plan).over(identity)
-        caps = self.rulebook.caps(standing.plan, identity.user, extra)
-        models, steps = self._ladder(identity, model, caps) if steered and model is not None else ([model], [{}])
-        tariffs = tuple([self._tariffs.of(each, standing.plan) for each in models])
-        unknown = standing.unknown_plan
-        return Route(identity, unknown, tuple(models), tuple(steps), caps, tariffs, anonymous=self._anonymous)
+        caps = self.rulebook.caps(standing.plan, identity.user, extra, changes)
+        ladder = self._ladder(identity, model, needs, caps) if steered and model is not None else Ladder((model,))
+        tariffs = tuple([self._tariffs.of(each, standing.plan) for each in ladder.models])
+        return Route(
+            identity,
+            standing.unknown_plan,
+            ladder.models,
+            ladder.steps,
+            caps,
+            tariffs,
+            unfit=ladder.unfit,
+            anonymous=self._anonymous,
+            profile=profile,
+            funding=self.rulebook.funding,
+        )
 
-    def _ladder(
-        self, identity: Identity, model: str, caps: tuple[Scoped, ...]
-    ) -> tuple[list[str | None], list[Mapping[str, int]]]:
+    def _ladder(self, identity: Identity, model: str, needs: frozenset[str], caps: tuple[Scoped, ...]) -> Ladder:
         """The models to consider, and for each the step that every downgrade cap would take from it.
 
-        A cap leads to its own `to`, else to what the policy's map names. Steps only lead forward, so every chain ends.
+        A cap leads to its own `to`, else to what the policy's map names; past models that lack what the call needs, on
+        to the cheaper ones. Steps only lead forward, so every chain ends.
         """
-        models: list[str | None] = [model]
+        models: list[str] = [model]
         steps: list[Mapping[str, int]] = []
+        unfit: list[str] = []
         steering = [cap for cap in caps if cap.rule.action == "downgrade"]
         while len(steps) < len(models):
             current = models[len(steps)]
             taken: dict[str, int] = {}
             for cap in steering:
-                target = cap.rule.to or cheaper(self._policy.downgrade, current or "")
-                if target is None or not cap.applies(identity, current):
+                if not cap.applies(identity, current):
                     continue
-                if target not in models and len(models) < MAX_CANDIDATES:
+                target = self._fit(cap.rule.to or cheaper(self._policy.downgrade, current), needs, unfit)
+                if target is not None and target not in models and len(models) < MAX_CANDIDATES:
                     models.append(target)
                 if target in models and models.index(target) > len(steps):
                     taken[cap.rule.id] = models.index(target)
             steps.append(taken)
-        return models, steps
+        return Ladder(tuple(models), tuple(steps), tuple(dict.fromkeys(unfit)))
+
+    def _fit(self, target: str | None, needs: frozenset[str], unfit: list[str]) -> str | None:
+        """`target`, or the next cheaper model that has what the call needs; those that do not are put to `unfit`."""
+        for _ in range(MAX_CANDIDATES):
+            if target is None or not self._tariffs.lacks(target, needs):
+                return target
+            unfit.append(target)
+            target = cheaper(self._policy.downgrade, target)
+        return None

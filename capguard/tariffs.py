@@ -38,12 +38,21 @@ class Tariffs:
         return self.of(None, plan).at(self._unknown("", "the call names no model"))
 
     def _find_price(self, model: str) -> Price:
-        """The user's exact name, the user's pattern, the bundled book, then what the policy says of unknown models."""
+        return self.known(model) or self._unknown(model, f"model {model!r} has no known price")
+
+    def known(self, model: str) -> Price | None:
+        """The user's exact name, the user's pattern, the bundled book; None for a model without a price."""
         own = best_match(self._policy.prices, model)
-        if own is not None:
-            rates = self._policy.prices[own]
-            return price_of(model, rates, "free" if rates.free else "policy", rates.max_output)
-        return bundled().find(model) or self._unknown(model, f"model {model!r} has no known price")
+        if own is None:
+            return bundled().find(model)
+        rates = self._policy.prices[own]
+        return price_of(model, rates, "free" if rates.free else "policy", rates.max_output)
+
+    @staticmethod
+    def lacks(model: str, needs: frozenset[str]) -> bool:
+        """Whether `model` is known to be without one of the features `needs`."""
+        listed = bundled().find(model) if needs else None
+        return listed is not None and not needs <= listed.features
 
     def _unknown(self, model: str, why: str) -> Price:
         failure = self._policy.failure

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeVar
 
 from capguard.ledger.commands import Command
-from capguard.ledger.flows import Flow
+from capguard.ledger.flows import Flow, Pause
 from capguard.ledger.outcomes import Outcome
 
 T = TypeVar("T")
 
 Clock = Callable[[], int]
 """Milliseconds since the epoch, UTC."""
+
+Sleep = Callable[[float], object]
+AsyncSleep = Callable[[float], Awaitable[object]]
 
 
 def system_clock() -> int:
@@ -37,21 +41,33 @@ class Backend(Protocol):
     def close(self) -> None: ...
 
 
-def run(flow: Flow[T], backend: Backend) -> T:
+def run(flow: Flow[T], backend: Backend, sleep: Sleep = time.sleep) -> T:
     """Drive a flow against a backend."""
     try:
         command = next(flow)
         while True:
-            command = flow.send(backend.execute(command))
+            if isinstance(command, Pause):
+                sleep(command.ms / 1000)
+                command = next(flow)
+            else:
+                command = flow.send(backend.execute(command))
     except StopIteration as end:
         return end.value  # type: ignore[no-any-return]
+    finally:
+        flow.close()
 
 
-async def arun(flow: Flow[T], backend: Backend) -> T:
+async def arun(flow: Flow[T], backend: Backend, sleep: AsyncSleep = asyncio.sleep) -> T:
     """Drive a flow against a backend without blocking the event loop."""
     try:
         command = next(flow)
         while True:
-            command = flow.send(await backend.aexecute(command))
+            if isinstance(command, Pause):
+                await sleep(command.ms / 1000)
+                command = next(flow)
+            else:
+                command = flow.send(await backend.aexecute(command))
     except StopIteration as end:
         return end.value  # type: ignore[no-any-return]
+    finally:
+        flow.close()

@@ -10,9 +10,9 @@ from typing import Any
 
 from capguard.backends.base import Clock, system_clock
 from capguard.ledger.caps import Leg, MeterState, Move
-from capguard.ledger.commands import Command, Journal
-from capguard.ledger.decide import carry_out
-from capguard.ledger.outcomes import Line, Outcome, Record
+from capguard.ledger.commands import Alerts, Command, Journal, Refusals
+from capguard.ledger.decide import MINUTE_MS, carry_out
+from capguard.ledger.outcomes import NEVER, Alert, Line, Outcome, Record, RefusalCount, Revised
 
 _EMPTY = MeterState(0, 0, 0)
 
@@ -48,7 +48,11 @@ class MemoryBooks:
         self._records: dict[str, tuple[Record, int]] = {}
         self._due: list[tuple[int, str]] = []
         self._lines: list[Line] = []
+        self._profiles: dict[str, Revised] = {}
+        self._alerts: dict[tuple[str, int, int], int] = {}
+        self._policies: list[Revised] = []
         self.denials: dict[tuple[str, int], int] = {}
+        self._named: dict[str, tuple[str, str]] = {}  # the cap and scope of meters that refused or crossed a threshold
 
     def meter(self, leg: Leg) -> MeterState:
         periods = self._meters.get(leg.meter)
@@ -60,18 +64,35 @@ class MemoryBooks:
         live = [sums for period, sums in periods.items() if leg.since <= period <= leg.period]
         return MeterState(*(sum(column) for column in zip(*live, strict=True))) if live else _EMPTY
 
-    def open(self, legs: Sequence[Leg], amounts: Sequence[int], *, settled: bool) -> None:
-        column = 0 if settled else 1
-        for leg, amount in zip(legs, amounts, strict=True):
-            periods = self._meters.setdefault(leg.meter, {})
-            periods.setdefault(leg.period, [0, 0, 0])[column] += amount
+    def periods(self, leg: Leg) -> Iterable[tuple[int, int]]:
+        periods = self._meters.get(leg.meter, {})
+        return sorted((period, sums[0]) for period, sums in periods.items() if leg.since <= period <= leg.period)
 
-    def move(self, moves: Sequence[Move]) -> None:
+    def open(self, legs: Sequence[Leg], shares: Sequence[int], *, settled: bool) -> Sequence[int]:
+        column, after = 0 if settled else 1, []
+        for leg, share in zip(legs, shares, strict=True):
+            periods = self._meters.setdefault(leg.meter, {})
+            sums = periods.setdefault(leg.period, [0, 0, 0])
+            sums[column] += share
+            after.append(sums[0])
+        return after
+
+    def alert(self, leg: Leg, ppm: int, now_ms: int) -> bool:
+        self._named[leg.meter] = leg.cap, leg.scope
+        key = leg.meter, leg.period, ppm
+        first = key not in self._alerts
+        self._alerts.setdefault(key, now_ms)
+        return first
+
+    def move(self, moves: Sequence[Move]) -> Sequence[int]:
+        after = []
         for move in moves:
             sums = self._meters[move.meter][move.period]
             sums[0] += move.settled
             sums[1] += move.held
             sums[2] += move.overrun
+            after.append(sums[0])
+        return after
 
     def reservation(self, id: str) -> Record | None:
         known = self._records.get(id)
@@ -100,6 +121,25 @@ class MemoryBooks:
         self._lines.append(Line(seq, at_ms, kind, id, user, body))
         return seq
 
+    def profile_revision(self, user: str) -> int:
+        return self._profiles[user].revision if user in self._profiles else 0
+
+    def policy_revision(self) -> int:
+        return len(self._policies)
+
+    def profile(self, user: str) -> Revised:
+        return self._profiles.get(user, NEVER)
+
+    def put_profile(self, user: str, profile: Revised) -> None:
+        self._profiles[user] = profile
+
+    def policy(self, revision: int | None) -> Revised:
+        wanted = len(self._policies) if revision is None else revision
+        return self._policies[wanted - 1] if 0 < wanted <= len(self._policies) else NEVER
+
+    def add_policy(self, policy: Revised) -> None:
+        self._policies.append(policy)
+
     def entries(self, page: Journal) -> Iterable[Line]:
         return islice((line for line in islice(self._lines, page.after, None) if _in_page(line, page)), page.limit)
 
@@ -117,6 +157,24 @@ class MemoryBooks:
     def deny(self, leg: Leg, minute_ms: int) -> None:
         key = leg.meter, minute_ms
         self.denials[key] = self.denials.get(key, 0) + 1
+        self._named[leg.meter] = leg.cap, leg.scope
+
+    def refusals(self, page: Refusals) -> Iterable[RefusalCount]:
+        rows = (
+            RefusalCount(minute, meter, *self._named[meter], count)
+            for (meter, minute), count in self.denials.items()
+            if (page.since_ms is None or minute > page.since_ms - MINUTE_MS)
+            and (page.until_ms is None or minute < page.until_ms)
+        )
+        return sorted(row for row in rows if row.place > page.after)[: page.limit]
+
+    def alerts(self, page: Alerts) -> Iterable[Alert]:
+        rows = (
+            Alert(at_ms, meter, period, ppm, *self._named[meter])
+            for (meter, period, ppm), at_ms in self._alerts.items()
+            if (page.since_ms is None or at_ms >= page.since_ms) and (page.until_ms is None or at_ms < page.until_ms)
+        )
+        return sorted(row for row in rows if row.place > page.after)[: page.limit]
 
 
 def _in_page(line: Line, page: Journal) -> bool:

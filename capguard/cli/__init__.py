@@ -1,4 +1,4 @@
-"""The command line: `capguard status`, `entries`, `verify`, `policy check`, `demo`. Parse, call, print."""
+"""The command line: `capguard status`, `caps`, `log`, `report`, `grant`, `policy push`, ... Parse, call, print."""
 
 from __future__ import annotations
 

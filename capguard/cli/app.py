@@ -7,11 +7,15 @@ from typing import Annotated
 import typer
 
 from capguard._version import __version__
+from capguard.cli.caps import caps
 from capguard.cli.demo.command import demo
 from capguard.cli.entries import entries
 from capguard.cli.exits import EPILOG, Commands
+from capguard.cli.log import log
 from capguard.cli.policy import policies
+from capguard.cli.report import report
 from capguard.cli.status import status
+from capguard.cli.steer import assign, grant, override, revoke
 from capguard.cli.verify import verify
 
 app = typer.Typer(
@@ -40,6 +44,6 @@ def capguard(
     """Hard spending caps for applications that call language models."""
 
 
-for command in (status, entries, verify, demo):
+for command in (status, caps, entries, log, report, verify, override, grant, revoke, assign, demo):
     app.command()(command)
 app.add_typer(policies, name="policy")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from datetime import datetime
 from enum import StrEnum
 from typing import Annotated
 
@@ -12,7 +11,7 @@ import typer
 
 from capguard.cli import show
 from capguard.cli.opening import opened
-from capguard.cli.options import DEFAULT_URL, Url
+from capguard.cli.options import DEFAULT_URL, Since, Url, moment
 from capguard.results import Entry
 
 
@@ -25,37 +24,31 @@ class Kind(StrEnum):
     release = "release"
     expire = "expire"
     extend = "extend"
+    grant = "grant"
+    revoke = "revoke"
+    override = "override"
+    clear_override = "clear_override"
+    assign = "assign"
+    publish = "publish"
 
 
 def entries(
     user: Annotated[str | None, typer.Option(help="Of this user only.")] = None,
-    since: Annotated[str | None, typer.Option(help="Not before this time: ISO 8601 with its zone.")] = None,
+    since: Since = None,
     limit: Annotated[int, typer.Option(min=1, help="The newest so many.")] = 50,
     kind: Annotated[Kind | None, typer.Option(help="Of this kind only.")] = None,
     url: Url = DEFAULT_URL,
     as_json: Annotated[bool, typer.Option("--json", help="JSON lines: one object per entry, nothing else.")] = False,
 ) -> None:
     """Show the journal: what was held, booked and dropped, for whom, newest last."""
-    start = None if since is None else _instant(since)
     with opened(url, policy={}) as guard:
-        wanted = (entry for entry in guard.entries(user=user, since=start) if kind in (None, entry.kind))
-        newest = deque(wanted, maxlen=limit)
+        found = guard.entries(user=user, since=moment("--since", since))
+        newest = deque((entry for entry in found if kind in (None, entry.kind)), maxlen=limit)
     if as_json:
         for entry in newest:
             show.print_json(entry.to_dict())
     else:
         _print(newest)
-
-
-def _instant(text: str) -> datetime:
-    allowed = "allowed: ISO 8601 with its zone, as 2026-01-31T08:00:00Z"
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise ValueError(f"--since: {text!r:.60} is no time; {allowed}") from None
-    if moment.tzinfo is None:
-        raise ValueError(f"--since: {text!r:.60} names no zone; {allowed}")
-    return moment
 
 
 def _print(found: Iterable[Entry]) -> None:

@@ -1,4 +1,4 @@
-"""Opening a ledger to look at it: one that is there. Nothing is created by looking."""
+"""Opening a ledger to look at it or to steer it: one that is there. Only `policy push` may begin a new one."""
 
 from __future__ import annotations
 
@@ -8,22 +8,35 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from capguard.backends.disabled import VARIABLE, is_disabled
+from capguard.errors import PolicyError
 from capguard.guard import Guard
 
 
-def opened(url: str, policy: dict[str, Any] | str | os.PathLike[str]) -> Guard:
-    """A Guard on a ledger that exists.
+def opened(url: str, policy: dict[str, Any] | str | os.PathLike[str] | None) -> Guard:
+    """A Guard on a ledger that exists; without `policy`, by the one that is published there.
 
-    Raises ValueError for a SQLite file that is not there, for `memory://`, which no other process can see, and while
-    CAPGUARD_DISABLED is set, because everything would look empty. Otherwise as `Guard`.
+    Raises ValueError for a SQLite file that is not there, as `refuse_unseen`, and where no policy is published.
+    Otherwise as `Guard`.
     """
-    refuse_disabled()
+    refuse_unseen(url)
     parts = urlsplit(url)
-    if parts.scheme == "memory":
-        raise ValueError(f"{url}: a ledger in memory is seen by its own process only; allowed: sqlite:///PATH")
     if parts.scheme == "sqlite" and len(parts.path) > 1:
         _must_be_there(Path(unquote(parts.path[1:])))
-    return Guard(url, policy=policy)
+    try:
+        return Guard(url, policy=policy)
+    except PolicyError as error:
+        if error.findings or policy is not None:
+            raise
+        raise ValueError(
+            "no policy is published in this ledger; allowed: --policy FILE, or `capguard policy push FILE` before"
+        ) from None
+
+
+def refuse_unseen(url: str) -> None:
+    """Raise ValueError for `memory://`, which no other process can see, and while CAPGUARD_DISABLED is set."""
+    refuse_disabled()
+    if urlsplit(url).scheme == "memory":
+        raise ValueError(f"{url}: a ledger in memory is seen by its own process only; allowed: sqlite:///PATH")
 
 
 def refuse_disabled() -> None:

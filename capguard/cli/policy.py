@@ -1,20 +1,20 @@
-"""`capguard policy`: a policy before it is used."""
+"""`capguard policy`: a policy before it is used, and the one that is published."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.text import Text
 
+from capguard.acceptance import accepted
 from capguard.cli import exits, show
+from capguard.cli.findings import listed, print_findings, print_refused
 from capguard.cli.options import Json
-from capguard.errors import Finding, PolicyError
+from capguard.cli.revisions import diff, history, push, show_policy
+from capguard.errors import PolicyError
 from capguard.policy.advice import advice
 from capguard.policy.document import Policy
-from capguard.policy.load import load_policy
 
 policies = typer.Typer(help="Work on a policy.", no_args_is_help=True)
 
@@ -32,18 +32,15 @@ def check(
     if not file.is_file():
         raise ValueError(f"{file.absolute()}: no such file; allowed: a policy's file that exists")
     try:
-        policy = load_policy(file)
+        policy = accepted(file)
     except PolicyError as error:
-        _print_refused(error.findings, as_json)
+        print_refused(error.findings, as_json)
         raise typer.Exit(exits.NO) from None
     _print_accepted(policy, as_json)
 
 
-def _print_refused(findings: Iterable[Finding], as_json: bool) -> None:
-    if as_json:
-        show.print_json({"ok": False, "findings": _listed(findings)})
-    else:
-        _print_findings("refused", findings, "found", "allowed")
+for _name, _command in (("push", push), ("show", show_policy), ("diff", diff), ("history", history)):
+    policies.command(_name)(_command)
 
 
 def _print_accepted(policy: Policy, as_json: bool) -> None:
@@ -54,20 +51,8 @@ def _print_accepted(policy: Policy, as_json: bool) -> None:
     }
     warnings = advice(policy)
     if as_json:
-        show.print_json({"ok": True, **counts, "advice": _listed(warnings)})
+        show.print_json({"ok": True, **counts, "advice": listed(warnings)})
         return
     show.console().print(f"ok: {', '.join(f'{number} {name}' for name, number in counts.items())}")
     if warnings:
-        _print_findings("advice", warnings, "what may surprise", "what helps")
-
-
-def _print_findings(title: str, findings: Iterable[Finding], found: str, allowed: str) -> None:
-    out = show.console()
-    out.print(f"{title}:")
-    for finding in findings:
-        for line in (finding.place, f"  {found}: {finding.found}", f"  {allowed}: {finding.allowed}"):
-            out.print(Text(f"  {line}"), soft_wrap=True)
-
-
-def _listed(findings: Iterable[Finding]) -> list[dict[str, Any]]:
-    return [{"place": each.place, "found": each.found, "allowed": each.allowed} for each in findings]
+        print_findings("advice", warnings, "what may surprise", "what helps")

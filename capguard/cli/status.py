@@ -17,8 +17,8 @@ from capguard.results import CapState, Status
 
 def status(
     user: Annotated[str, typer.Argument(help="The user, as the application names it.")],
-    policy: PolicyFile,
     plan: Annotated[str | None, typer.Option(help="The plan, where the application names it.")] = None,
+    policy: PolicyFile = None,
     url: Url = DEFAULT_URL,
     check: Annotated[bool, typer.Option("--check", help="Exit with 1 if a cap that refuses is spent.")] = False,
     as_json: Json = False,

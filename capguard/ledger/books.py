@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from capguard.ledger.caps import Leg, MeterState, Move
-from capguard.ledger.commands import Journal
-from capguard.ledger.outcomes import Line, Record
+from capguard.ledger.commands import Alerts, Journal, Refusals
+from capguard.ledger.outcomes import Alert, Line, Record, RefusalCount, Revised
 
 
 class Books(Protocol):
@@ -16,11 +16,20 @@ class Books(Protocol):
     def meter(self, leg: Leg) -> MeterState:
         """The sums over all periods of the leg's meter from `since` on."""
 
-    def open(self, legs: Sequence[Leg], amounts: Sequence[int], *, settled: bool) -> None:
-        """Add an amount to the meter of every leg, making it where it is new: as held, or as settled at once."""
+    def periods(self, leg: Leg) -> Iterable[tuple[int, int]]:
+        """What is settled in each period of the leg's meter from `since` on, oldest first."""
 
-    def move(self, moves: Sequence[Move]) -> None:
-        """Change meters that exist."""
+    def open(self, legs: Sequence[Leg], shares: Sequence[int], *, settled: bool) -> Sequence[int]:
+        """Add an amount to the meter of every leg, making it where it is new: as held, or as settled at once.
+
+        What is settled on each now.
+        """
+
+    def move(self, moves: Sequence[Move]) -> Sequence[int]:
+        """Change meters that exist. What is settled on each now."""
+
+    def alert(self, leg: Leg, ppm: int, now_ms: int) -> bool:
+        """Remember that a meter has crossed a threshold. Whether it is the first time in its period."""
 
     def reservation(self, id: str) -> Record | None: ...
 
@@ -38,6 +47,22 @@ class Books(Protocol):
     def append(self, at_ms: int, kind: str, id: str, user: str | None, body: Mapping[str, Any]) -> int:
         """Add one entry to the journal and return its number."""
 
+    def profile_revision(self, user: str) -> int:
+        """The revision of a user's profile, 0 where there is none."""
+
+    def policy_revision(self) -> int:
+        """The revision of the policy in force, 0 where there is none."""
+
+    def profile(self, user: str) -> Revised:
+        """The profile of a user; revision 0 with an empty body where there is none."""
+
+    def put_profile(self, user: str, profile: Revised) -> None: ...
+
+    def policy(self, revision: int | None) -> Revised:
+        """A published policy, the newest for None; revision 0 with an empty body where there is none."""
+
+    def add_policy(self, policy: Revised) -> None: ...
+
     def entries(self, page: Journal) -> Iterable[Line]:
         """One page of the journal, oldest first."""
 
@@ -52,3 +77,9 @@ class Books(Protocol):
 
     def deny(self, leg: Leg, minute_ms: int) -> None:
         """Count a refusal per meter and minute."""
+
+    def refusals(self, page: Refusals) -> Iterable[RefusalCount]:
+        """One page of what `deny` counted, by minute, then meter."""
+
+    def alerts(self, page: Alerts) -> Iterable[Alert]:
+        """One page of what `alert` remembered, oldest first."""

@@ -33,6 +33,13 @@ class CapRule:
     ignore_grants: bool = False
     required: bool = False
     public: bool = False
+    min_output: int = 0
+    max_wait_ms: int = 0
+
+    @property
+    def kind(self) -> tuple[object, ...]:
+        """What makes a meter this cap's, whoever is counted: changing it begins a new one."""
+        return self.id, self.unit, self.per, self.window.canonical, self.overage_only, self.ignore_grants
 
     def meter(self, values: Sequence[str | None]) -> str:
         """The key of this cap's meter for one identity, `values` in the order of `per` (None: anonymous)."""
@@ -73,7 +80,8 @@ class Leg(NamedTuple):
     """One cap as it holds for one call: the meter, and the period that is on. The call's amount in `unit` goes on it.
 
     A rolling window counts every period from `since` on. `ends` is when what is counted now is gone. `step` is the
-    candidate that a refusing downgrade cap names, -1 for none.
+    candidate that a refusing downgrade cap names, -1 for none. A source is a leg too, with the action `included` or
+    `grant`: its limit is what it can pay, until it `ends`.
     """
 
     meter: str
@@ -87,6 +95,10 @@ class Leg(NamedTuple):
     scope: str
     step: int = -1
     otherwise: str = "pass"
+    overage_only: bool = False
+    ignore_grants: bool = False
+    min_output: int = 0
+    max_wait_ms: int = 0
 
     @property
     def enforcing(self) -> bool:

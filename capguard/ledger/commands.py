@@ -14,20 +14,41 @@ from capguard.ledger.caps import Amounts, Leg
 OnExpiry = Literal["charge_expected", "release"]
 
 
+class Scale(NamedTuple):
+    """How a call's amounts grow with its output: `base` without any, `rates` in thousandths of a part per token."""
+
+    output: int
+    base: Amounts
+    rates: Amounts
+
+    def at(self, output: int) -> Amounts:
+        """The amounts with an output limit of so many tokens, rounded up."""
+        return {unit: base - (-output * self.rates[unit] // 1000) for unit, base in self.base.items()}
+
+
 class Candidate(NamedTuple):
-    """One model that may serve the call: what it holds, what it is expected to cost, and on which meters."""
+    """One model that may serve the call: what it holds, what it is expected to cost, on which meters, and who pays.
+
+    `sources` pay in their order. `scale` is there where the output limit may be lowered.
+    """
 
     model: str | None
     held: Amounts
     expected: Amounts
     legs: tuple[Leg, ...]
     rates: Mapping[str, Any]
+    sources: tuple[Leg, ...] = ()
+    scale: Scale | None = None
 
 
 class Reserve(NamedTuple):
     """Hold a candidate against every cap that applies, or refuse. With `book`, settle it in the same step.
 
-    The legs were built for periods that all contain [valid_from, valid_until): outside, the backend answers `Stale`.
+    With `waits`, a refusal by throttle caps alone is not counted as one: the caller waits for room.
+
+    The legs were built for periods that all contain [valid_from, valid_until), from the revisions `profile` of the
+    user's profile and `policy` of the published policy (None: the process has its own). Where one of them has moved on,
+    the backend answers `Stale`.
     """
 
     id: str
@@ -42,6 +63,10 @@ class Reserve(NamedTuple):
     on_expiry: OnExpiry
     facts: Mapping[str, Any]
     book: bool = False
+    profile: int = 0
+    policy: int | None = None
+    thresholds: tuple[int, ...] = ()
+    waits: bool = False
 
 
 class Check(NamedTuple):
@@ -85,6 +110,50 @@ class Look(NamedTuple):
     legs: tuple[Leg, ...]
 
 
+class Steer(NamedTuple):
+    """Change one user's profile: grant, revoke, override, clear_override, assign. The journal keeps `by` and `why`."""
+
+    kind: str
+    user: str
+    change: Mapping[str, Any]
+    by: str | None = None
+    why: str | None = None
+
+
+class Profile(NamedTuple):
+    """Read one user's profile."""
+
+    user: str
+
+
+class Backfill(NamedTuple):
+    """What meters that are not there yet shall show as settled, by the entries since `since_ms` up to number `last`."""
+
+    last: int
+    since_ms: int
+    legs: tuple[Leg, ...]
+    shares: tuple[int, ...]
+
+
+class Publish(NamedTuple):
+    """Make a policy the one in force, if the one in force is still revision `base` (None: whichever it is).
+
+    With a `backfill` that a newer entry has overtaken, the backend answers `Stale`.
+    """
+
+    document: Mapping[str, Any]
+    base: int | None
+    by: str | None = None
+    why: str | None = None
+    backfill: Backfill | None = None
+
+
+class PolicyInForce(NamedTuple):
+    """Read the published policy: the one in force, or an earlier revision."""
+
+    revision: int | None = None
+
+
 class Journal(NamedTuple):
     """Read one page of the journal, oldest first: entries after number `after`, of `user`, within [since, until)."""
 
@@ -95,11 +164,48 @@ class Journal(NamedTuple):
     limit: int = 500
 
 
+class Refusals(NamedTuple):
+    """Read one page of the refusal counts, oldest first: minutes within [since, until), after `after` (a row's place).
+
+    A minute is counted whole, so one that `since` falls into is there.
+    """
+
+    since_ms: int | None = None
+    until_ms: int | None = None
+    limit: int = 500
+    after: tuple[int, str] = (-1, "")
+
+
+class Alerts(NamedTuple):
+    """Read one page of the thresholds that were crossed within [since, until), oldest first, after `after`."""
+
+    since_ms: int | None = None
+    until_ms: int | None = None
+    limit: int = 500
+    after: tuple[int, str, int, int] = (-1, "", 0, 0)
+
+
 class Verify(NamedTuple):
     """Rebuild every meter from the journal and compare."""
 
 
-Command = Reserve | Check | Settle | Release | Extend | Fetch | Look | Journal | Verify
+Command = (
+    Reserve
+    | Check
+    | Settle
+    | Release
+    | Extend
+    | Fetch
+    | Look
+    | Steer
+    | Profile
+    | Publish
+    | PolicyInForce
+    | Journal
+    | Refusals
+    | Alerts
+    | Verify
+)
 
-READS = (Fetch, Journal, Verify)
+READS = (Fetch, Profile, PolicyInForce, Journal, Refusals, Alerts, Verify)
 """Commands that change nothing, not even by sweeping: a store may serve them beside its writers."""

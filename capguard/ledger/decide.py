@@ -10,21 +10,28 @@ from typing import Any
 
 from capguard.ledger.books import Books
 from capguard.ledger.commands import (
-    Candidate,
+    Alerts,
     Check,
     Command,
     Extend,
     Fetch,
     Journal,
     Look,
+    PolicyInForce,
+    Profile,
+    Publish,
+    Refusals,
     Release,
     Reserve,
     Settle,
+    Steer,
     Verify,
 )
-from capguard.ledger.ending import sweep
-from capguard.ledger.judge import judge
+from capguard.ledger.ending import crossings, sweep
+from capguard.ledger.judge import Verdict, judge
 from capguard.ledger.outcomes import (
+    AlertRows,
+    Crossing,
     Denied,
     Found,
     Held,
@@ -34,11 +41,13 @@ from capguard.ledger.outcomes import (
     Mismatch,
     Outcome,
     Record,
-    Refused,
+    RefusalCounts,
     Stale,
     State,
+    Telling,
     Unknown,
 )
+from capguard.ledger.revisions import policy_in_force, profile, publish, steer
 from capguard.ledger.second_phase import extend, release, settle
 from capguard.ledger.verify import verify
 
@@ -50,92 +59,117 @@ MINUTE_MS = 60_000
 
 def reserve(books: Books, command: Reserve, now_ms: int) -> Held | Denied | Stale | Mismatch:
     """Hold one candidate against all its caps, or none."""
-    sweep(books, now_ms)
     known = books.reservation(command.id)
     if known is not None:
         return _replay(known, command)
-    if not command.valid_from <= now_ms < command.valid_until:
-        return Stale(now_ms)
-    chosen, passed, refused = _judged(books, command, now_ms)
-    if refused:
-        for miss in refused:
-            books.deny(miss.leg, now_ms - now_ms % MINUTE_MS)
-        return Denied(refused, command.candidates[chosen].model, now_ms)
-    return Held(_hold(books, command, command.candidates[chosen], passed, now_ms), passed, chosen)
+    if stale := _stale(books, command, now_ms):
+        return stale
+    verdict, swept = _judged(books, command, now_ms)
+    if verdict.refused:
+        denied = _denied(command, verdict, now_ms)
+        if not (command.waits and denied.waits):
+            for miss in verdict.refused:
+                books.deny(miss.leg, now_ms - now_ms % MINUTE_MS)
+        return denied._replace(crossed=swept)
+    record, crossed = _hold(books, command, verdict, now_ms)
+    return Held(record, verdict.passed, verdict.chosen, output=verdict.output, crossed=swept + crossed)
 
 
 def check(books: Books, command: Check, now_ms: int) -> Held | Denied | Stale | Mismatch:
     """The decision of a reserve, without its effect."""
     wanted = command.reserve
-    sweep(books, now_ms)
-    if not wanted.valid_from <= now_ms < wanted.valid_until:
-        return Stale(now_ms)
-    chosen, passed, refused = _judged(books, wanted, now_ms)
-    candidate = wanted.candidates[chosen]
-    if refused:
-        return Denied(refused, candidate.model, now_ms)
-    return Held(_record(wanted, _made(wanted, candidate, {}, now_ms), (), entry=0), passed, chosen)
+    if stale := _stale(books, wanted, now_ms):
+        return stale
+    verdict, swept = _judged(books, wanted, now_ms)
+    if verdict.refused:
+        return _denied(wanted, verdict, now_ms)._replace(crossed=swept)
+    record = _record(wanted, _made(wanted, verdict, now_ms), verdict.shares, entry=0)
+    return Held(record, verdict.passed, verdict.chosen, output=verdict.output, crossed=swept)
 
 
-def _judged(books: Books, command: Reserve, now_ms: int) -> tuple[int, tuple[Refused, ...], tuple[Refused, ...]]:
-    """The verdict; before it refuses, more of what is overdue has ended."""
+def _judged(books: Books, command: Reserve, now_ms: int) -> tuple[Verdict, tuple[Crossing, ...]]:
+    """The verdict: before it refuses, more of what is overdue has ended. What that crossed."""
+    swept: list[Crossing] = []
     verdict = judge(books, command.candidates)
     rounds = 1
-    while verdict[2] and rounds < SWEEP_ROUNDS and sweep(books, now_ms):
+    while verdict.refused and rounds < SWEEP_ROUNDS and sweep(books, now_ms, swept):
         verdict, rounds = judge(books, command.candidates), rounds + 1
-    return verdict
+    return verdict, tuple(swept)
+
+
+def _stale(books: Books, command: Reserve, now_ms: int) -> Stale | None:
+    """Whether the command was built for another time, or from a profile or policy that has changed since."""
+    user = command.identity.get("user")
+    new_profile = user is not None and books.profile_revision(user) != command.profile
+    new_policy = command.policy is not None and books.policy_revision() != command.policy
+    if not new_profile and not new_policy and command.valid_from <= now_ms < command.valid_until:
+        return None
+    profile = books.profile(user) if new_profile and user is not None else None
+    return Stale(now_ms, profile, books.policy(None) if new_policy else None)
+
+
+def _denied(command: Reserve, verdict: Verdict, now_ms: int) -> Denied:
+    return Denied(verdict.refused, command.candidates[verdict.chosen].model, now_ms)
 
 
 def _replay(known: Record, command: Reserve) -> Held | Mismatch:
     if known.state == "tombstone" or known.fingerprint != command.fingerprint:
         return Mismatch(known.id, known.state)
     chosen = next((i for i, each in enumerate(command.candidates) if each.model == known.made.model), 0)
-    return Held(known, (), chosen, replayed=True)
+    return Held(known, (), chosen, replayed=True, output=known.made.facts.get("output"))
 
 
-def _hold(books: Books, command: Reserve, candidate: Candidate, passed: tuple[Refused, ...], now_ms: int) -> Record:
+def _hold(books: Books, command: Reserve, verdict: Verdict, now_ms: int) -> tuple[Record, tuple[Crossing, ...]]:
     """Write the decision down: the meters, the entry, the reservation."""
-    made = _made(command, candidate, _facts(command.facts, passed), now_ms)
-    amounts = tuple([made.held.get(leg.unit, 0) for leg in made.legs])
-    books.open(made.legs, amounts, settled=command.book)
+    made = _made(command, verdict, now_ms)
+    after = books.open(made.meters, verdict.shares, settled=command.book)
+    crossed = crossings(books, made, verdict.shares, after, now_ms) if command.book else ()
     kind = "book" if command.book else "reserve"
-    entry = books.append(now_ms, kind, command.id, made.identity.get("user"), made._asdict())
-    record = _record(command, made, amounts, entry)
+    body = {**made._asdict(), "shares": verdict.shares}
+    entry = books.append(now_ms, kind, command.id, made.identity.get("user"), body)
+    record = _record(command, made, verdict.shares, entry)
     books.add(record, now_ms + command.retention_ms if command.book else record.expires_ms + command.grace_ms)
-    return record
+    return record, crossed
 
 
-def _facts(facts: Mapping[str, Any], passed: tuple[Refused, ...]) -> Mapping[str, Any]:
-    """What the entry says, with the caps that told or steered, by action."""
-    if not passed:
+def _facts(facts: Mapping[str, Any], verdict: Verdict) -> Mapping[str, Any]:
+    """What the entry says, with the caps that told or steered, by action, and the output that a clamp left."""
+    if not verdict.passed:
         return facts
-    told: dict[str, list[str]] = {}
-    for miss in passed:
+    told: dict[str, Any] = {}
+    for miss in verdict.passed:
         told.setdefault(miss.leg.action, []).append(miss.leg.cap)
-    return {**facts, **told}
+    return {**facts, **told} if verdict.output is None else {**facts, **told, "output": verdict.output}
 
 
-def _made(command: Reserve, candidate: Candidate, facts: Mapping[str, Any], now_ms: int) -> Made:
+def _made(command: Reserve, verdict: Verdict, now_ms: int) -> Made:
+    candidate = command.candidates[verdict.chosen]
+    held = verdict.held
+    expected = candidate.expected
+    if verdict.output is not None:
+        expected = {unit: min(amount, held.get(unit, amount)) for unit, amount in expected.items()}
     return Made(
         candidate.model,
         candidate.legs,
-        candidate.held,
-        candidate.expected,
+        held,
+        expected,
         command.identity,
         candidate.rates,
-        facts,
+        _facts(command.facts, verdict),
         command.on_expiry,
         now_ms,
         command.grace_ms,
         command.retention_ms,
+        candidate.sources,
+        command.thresholds,
     )
 
 
-def _record(command: Reserve, made: Made, amounts: tuple[int, ...], entry: int) -> Record:
+def _record(command: Reserve, made: Made, shares: tuple[int, ...], entry: int) -> Record:
     state: State = "settled" if command.book else "held"
     booked = made.held if command.book else {}
     expires_ms = made.created_ms + command.ttl_ms
-    return Record(command.id, command.fingerprint, state, made, amounts, expires_ms, entry, booked)
+    return Record(command.id, command.fingerprint, state, made, shares, expires_ms, entry, booked)
 
 
 def fetch(books: Books, command: Fetch, _now_ms: int) -> Found | Unknown:
@@ -144,12 +178,19 @@ def fetch(books: Books, command: Fetch, _now_ms: int) -> Found | Unknown:
 
 
 def look(books: Books, command: Look, now_ms: int) -> Meters:
-    sweep(books, now_ms)
     return Meters(tuple([books.meter(leg) for leg in command.legs]), now_ms)
 
 
 def journal(books: Books, command: Journal, now_ms: int) -> Lines:
     return Lines(tuple(books.entries(command)), now_ms)
+
+
+def refusals(books: Books, command: Refusals, _now_ms: int) -> RefusalCounts:
+    return RefusalCounts(tuple(books.refusals(command)))
+
+
+def alerts(books: Books, command: Alerts, _now_ms: int) -> AlertRows:
+    return AlertRows(tuple(books.alerts(command)))
 
 
 _STEPS: Mapping[type, Callable[[Any, Any, int], Outcome]] = {
@@ -160,11 +201,26 @@ _STEPS: Mapping[type, Callable[[Any, Any, int], Outcome]] = {
     Extend: extend,
     Fetch: fetch,
     Look: look,
+    Steer: steer,
+    Profile: profile,
+    Publish: publish,
+    PolicyInForce: policy_in_force,
     Journal: journal,
+    Refusals: refusals,
+    Alerts: alerts,
     Verify: verify,
 }
 
 
+_SWEEPING = (Reserve, Check, Settle, Release, Extend, Look)
+
+
 def carry_out(books: Books, command: Command, now_ms: int) -> Outcome:
-    """Carry out one command inside the store's atomic step."""
-    return _STEPS[type(command)](books, command, now_ms)
+    """Carry out one command inside the store's atomic step; those that count end first what is overdue."""
+    step = _STEPS[type(command)]
+    if not isinstance(command, _SWEEPING):
+        return step(books, command, now_ms)
+    swept: list[Crossing] = []
+    sweep(books, now_ms, swept)
+    outcome = step(books, command, now_ms)
+    return outcome._replace(crossed=(*swept, *outcome.crossed)) if swept and isinstance(outcome, Telling) else outcome

@@ -2,64 +2,108 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from capguard.ledger.books import Books
 from capguard.ledger.caps import Amounts, Leg, Move
-from capguard.ledger.outcomes import Record, State
+from capguard.ledger.outcomes import Crossing, Made, Record, State
+from capguard.ledger.revisions import revoked_grants
+from capguard.ledger.sources import GRANT, INCLUDED, room_of_own, shares
 
 SWEEP_BATCH = 100
 """Reservations that one step ends or forgets at most."""
 
+FULL_PPM = 1_000_000
+"""The limit itself, as a threshold in millionths."""
+
 
 def book(
     books: Books, record: Record, state: State, kind: str, amounts: Amounts, facts: Mapping[str, Any], now_ms: int
-) -> Record:
-    """Replace whatever `record` holds or has booked by `amounts`; what goes beyond a limit is that meter's overrun."""
+) -> tuple[Record, tuple[Crossing, ...]]:
+    """Replace what `record` holds or has booked by `amounts`; what goes beyond a limit is that meter's overrun.
+
+    The record as it is now, and the thresholds that were crossed.
+    """
     moves: list[Move] = []
     overrun: dict[str, int] = {}
     holding = record.state == "held"
-    for leg, amount in zip(record.made.legs, record.amounts, strict=True):
-        held = amount if holding else 0
-        before = record.booked.get(leg.unit, 0)
-        actual = amounts.get(leg.unit, 0)
-        excess = 0
-        if actual > before + held:
-            excess = _excess(books, leg, actual - before - held, now_ms)
-            if excess and leg.enforcing:
-                overrun[leg.unit] = max(excess, overrun.get(leg.unit, 0))
-        moves.append(Move(leg.meter, leg.period, actual - before, -held, excess))
-    books.move(moves)
+    new = shares_of(books, record, amounts, now_ms)
+    for leg, old, share in zip(record.made.meters, record.shares, new, strict=True):
+        excess = _excess(books, leg, share - old, now_ms) if share > old else 0
+        if excess and leg.enforcing:
+            overrun[leg.unit] = max(excess, overrun.get(leg.unit, 0))
+        settled, held = (share, -old) if holding else (share - old, 0)
+        moves.append(Move(leg.meter, leg.period, settled, held, excess))
+    after = books.move(moves)
+    crossed = crossings(books, record.made, [move.settled for move in moves], after, now_ms)
     body = {"amounts": amounts, "facts": facts, "overrun": overrun, "moves": moves}
     entry = books.append(now_ms, kind, record.id, record.user, body)
-    ended = record._replace(state=state, booked=amounts, overrun=overrun, entry=entry)
+    ended = record._replace(state=state, shares=new, booked=amounts, overrun=overrun, entry=entry)
     books.update(ended, now_ms + record.made.retention_ms)
-    return ended
+    return ended, crossed
+
+
+def crossings(
+    books: Books, made: Made, grown: Sequence[int], after: Sequence[int], now_ms: int
+) -> tuple[Crossing, ...]:
+    """The thresholds that meters crossed as they grew to what is settled `after`, each told once in its period.
+
+    A rolling window has no period of its own and tells none; a source tells when it is used up.
+    """
+    crossed = []
+    for leg, growth, settled in zip(made.meters, grown, after, strict=True):
+        if growth <= 0 or leg.since != leg.period:
+            continue
+        for ppm in (FULL_PPM,) if leg.action in (INCLUDED, GRANT) else made.thresholds:
+            mark = leg.limit * ppm
+            if (settled - growth) * FULL_PPM < mark <= settled * FULL_PPM and books.alert(leg, ppm, now_ms):
+                crossed.append(Crossing(leg, ppm, settled, made.identity))
+    return tuple(crossed)
+
+
+def shares_of(books: Books, record: Record, amounts: Amounts, now_ms: int) -> tuple[int, ...]:
+    """What `amounts` of a call that is in the books put on each of its meters: it pays first from what it holds."""
+    legs, sources = record.made.legs, record.made.sources
+    own = record.shares[len(legs) :]
+    revoked = revoked_grants(books, record.user) if any(source.action == GRANT for source in sources) else ()
+    rooms = [
+        room if source.cap in revoked else room_of_own(source, books.meter(source).used, room, now_ms)
+        for source, room in zip(sources, own, strict=True)
+    ]
+    return shares(legs, sources, amounts, rooms)
 
 
 def _excess(books: Books, leg: Leg, growth: int, now_ms: int) -> int:
-    """How much of what a meter is about to grow by lies beyond its limit.
-
-    A rolling window counts what is in it now, which is not what was in it at the reserve: a bucket that has left it
-    can exceed nothing.
-    """
-    if leg.since != leg.period:
-        if now_ms >= leg.ends:
-            return 0
-        leg = leg._replace(since=now_ms - (leg.ends - leg.period) + 1, period=now_ms)
-    used = books.meter(leg).used
+    """How much of what a meter is about to grow by lies beyond its limit."""
+    on = window_on(leg, now_ms)
+    if on is None:
+        return 0
+    used = books.meter(on).used
     return max(0, used + growth - max(leg.limit, used))
 
 
-def sweep(books: Books, now_ms: int) -> int:
-    """End what is overdue, with no daemon: expired holds are booked as stated, ended ones forgotten. How many."""
+def window_on(leg: Leg, now_ms: int) -> Leg | None:
+    """The leg of a reserve as its window is on now; None where its bucket has left a rolling window, and fits always.
+
+    A rolling window counts what is in it now, which is not what was in it at the reserve.
+    """
+    if leg.since == leg.period:
+        return leg
+    return None if now_ms >= leg.ends else leg._replace(since=now_ms - (leg.ends - leg.period) + 1, period=now_ms)
+
+
+def sweep(books: Books, now_ms: int, crossed: list[Crossing]) -> int:
+    """End what is overdue, with no daemon: expired holds are booked as stated, ended ones forgotten. How many.
+
+    Thresholds that an expiry crosses are added to `crossed`, to be told with the answer of this step.
+    """
     overdue = books.due(now_ms, SWEEP_BATCH)
     for record in overdue:
         if record.state == "held":
             amounts = record.made.expected if record.made.on_expiry == "charge_expected" else {}
             facts = {"flags": ["uncertain"], "cause": "expired"} if amounts else {"cause": "expired"}
-            book(books, record, "expired", "expire", amounts, facts, now_ms)
+            crossed += book(books, record, "expired", "expire", amounts, facts, now_ms)[1]
         else:
             books.forget(record.id)
     return len(overdue)

@@ -26,16 +26,26 @@ class Made(NamedTuple):
     created_ms: int
     grace_ms: int
     retention_ms: int
+    sources: tuple[Leg, ...] = ()
+    thresholds: tuple[int, ...] = ()
+
+    @property
+    def meters(self) -> tuple[Leg, ...]:
+        """Every meter that this call stands on: its caps', then its sources'."""
+        return self.legs + self.sources if self.sources else self.legs
 
 
 class Record(NamedTuple):
-    """A reservation as the ledger remembers it. `amounts` is what it holds (or held) on each leg of `made`."""
+    """A reservation as the ledger remembers it.
+
+    `shares` is what it holds, or what is booked for it once it has ended, on each of `made.meters`.
+    """
 
     id: str
     fingerprint: str
     state: State
     made: Made
-    amounts: tuple[int, ...]
+    shares: tuple[int, ...]
     expires_ms: int
     entry: int
     booked: Amounts = _NOTHING
@@ -47,11 +57,15 @@ class Record(NamedTuple):
 
 
 class Refused(NamedTuple):
-    """One leg that does not fit: the amount that was to go on it, and the meter that it met."""
+    """One leg that does not fit: the amount that was to go on it, and the meter that it met.
+
+    `frees_ms` is when a throttle cap will have room, 0 where that may be at any time.
+    """
 
     leg: Leg
     amount: int
     meter: MeterState
+    frees_ms: int = 0
 
     @property
     def reason(self) -> RefusalReason:
@@ -60,13 +74,30 @@ class Refused(NamedTuple):
         return "exhausted" if self.meter.settled + self.amount > self.leg.limit else "in_flight"
 
 
+class Crossing(NamedTuple):
+    """A booking that brought a meter to a share of its limit, in millionths, for the first time in its period.
+
+    `identity` is that of the call that was booked.
+    """
+
+    leg: Leg
+    ppm: int
+    settled: int
+    identity: Mapping[str, str]
+
+
 class Held(NamedTuple):
-    """The call may go on: this is its reservation. `passed` are the caps that told or steered but did not refuse."""
+    """The call may go on: this is its reservation.
+
+    `passed` are the caps that told, steered or clamped but did not refuse, `output` the limit that a clamp left.
+    """
 
     record: Record
     passed: tuple[Refused, ...]
     chosen: int
     replayed: bool = False
+    output: int | None = None
+    crossed: tuple[Crossing, ...] = ()
 
 
 class Denied(NamedTuple):
@@ -75,12 +106,51 @@ class Denied(NamedTuple):
     refused: tuple[Refused, ...]
     model: str | None
     now_ms: int
+    crossed: tuple[Crossing, ...] = ()
+
+    @property
+    def waits(self) -> bool:
+        """Whether waiting may help: only throttle caps refuse, and the call could fit under each."""
+        return all(miss.leg.action == "throttle" and miss.reason != "too_big" for miss in self.refused)
+
+    @property
+    def meters(self) -> tuple[str, ...]:
+        return tuple([miss.leg.meter for miss in self.refused])
+
+    @property
+    def frees_ms(self) -> int:
+        """When every refusing throttle cap will have room, as far as it is known."""
+        return max([miss.frees_ms for miss in self.refused])
+
+    @property
+    def max_wait_ms(self) -> int:
+        return min([miss.leg.max_wait_ms for miss in self.refused])
+
+
+class Revised(NamedTuple):
+    """One revision of a user's profile or of the published policy."""
+
+    revision: int
+    body: Mapping[str, Any]
+    at_ms: int = 0
+    by: str | None = None
+    why: str | None = None
+
+
+NEVER = Revised(0, {})
+"""What stands for a profile or policy that nobody has written yet."""
 
 
 class Stale(NamedTuple):
-    """The command was built for another time. Build it again for `now_ms`."""
+    """The command was built for another time or from what has changed since. Build it again from these.
+
+    `profile` and `policy` are there where the command's revision of them is not the one in force.
+    """
 
     now_ms: int
+    profile: Revised | None = None
+    policy: Revised | None = None
+    crossed: tuple[Crossing, ...] = ()
 
 
 class Mismatch(NamedTuple):
@@ -88,6 +158,7 @@ class Mismatch(NamedTuple):
 
     id: str
     state: State
+    crossed: tuple[Crossing, ...] = ()
 
 
 class Settled(NamedTuple):
@@ -97,6 +168,31 @@ class Settled(NamedTuple):
     late: bool = False
     conflict: bool = False
     replayed: bool = False
+    crossed: tuple[Crossing, ...] = ()
+
+
+class Steered(NamedTuple):
+    """A profile as it stands after a change; `replayed` where the change was made before."""
+
+    profile: Revised
+    replayed: bool = False
+
+
+class Published(NamedTuple):
+    """A policy as it is in force; `replayed` where it was already."""
+
+    policy: Revised
+    replayed: bool = False
+
+
+class Superseded(NamedTuple):
+    """The policy in force is another revision than the one that was to be replaced."""
+
+    revision: int
+
+
+class Nothing(NamedTuple):
+    """What was asked for is not there."""
 
 
 class Released(NamedTuple):
@@ -104,16 +200,19 @@ class Released(NamedTuple):
 
     id: str
     changed: bool
+    crossed: tuple[Crossing, ...] = ()
 
 
 class Extended(NamedTuple):
     record: Record
+    crossed: tuple[Crossing, ...] = ()
 
 
 class Ended(NamedTuple):
     """The reservation is no longer held: nothing to extend."""
 
     record: Record
+    crossed: tuple[Crossing, ...] = ()
 
 
 class Found(NamedTuple):
@@ -121,14 +220,16 @@ class Found(NamedTuple):
 
 
 class Unknown(NamedTuple):
-    """No reservation with this id is remembered."""
+    """No reservation, or grant, with this id is remembered."""
 
     id: str
+    crossed: tuple[Crossing, ...] = ()
 
 
 class Meters(NamedTuple):
     states: tuple[MeterState, ...]
     now_ms: int
+    crossed: tuple[Crossing, ...] = ()
 
 
 class Line(NamedTuple):
@@ -145,6 +246,45 @@ class Line(NamedTuple):
 class Lines(NamedTuple):
     lines: tuple[Line, ...]
     now_ms: int
+
+
+class RefusalCount(NamedTuple):
+    """How often one cap refused one identity within one minute. `scope` is JSON: whom the cap counts."""
+
+    minute_ms: int
+    meter: str
+    cap: str
+    scope: str
+    times: int
+
+    @property
+    def place(self) -> tuple[int, str]:
+        """Where the next page of `Refusals` begins."""
+        return self.minute_ms, self.meter
+
+
+class RefusalCounts(NamedTuple):
+    rows: tuple[RefusalCount, ...]
+
+
+class Alert(NamedTuple):
+    """A threshold, in millionths of a limit, that a meter crossed for the first time in its period."""
+
+    at_ms: int
+    meter: str
+    period: int
+    ppm: int
+    cap: str
+    scope: str
+
+    @property
+    def place(self) -> tuple[int, str, int, int]:
+        """Where the next page of `Alerts` begins."""
+        return self.at_ms, self.meter, self.period, self.ppm
+
+
+class AlertRows(NamedTuple):
+    rows: tuple[Alert, ...]
 
 
 class Difference(NamedTuple):
@@ -168,6 +308,9 @@ class Verified(NamedTuple):
     why: str = ""
 
 
+Telling = Held | Denied | Stale | Mismatch | Settled | Released | Extended | Ended | Unknown | Meters
+"""Outcomes of steps that end what is overdue first, and tell in `crossed` what that and they themselves crossed."""
+
 Outcome = (
     Held
     | Denied
@@ -180,6 +323,12 @@ Outcome = (
     | Found
     | Unknown
     | Meters
+    | Steered
+    | Published
+    | Superseded
+    | Nothing
     | Lines
+    | RefusalCounts
+    | AlertRows
     | Verified
 )

@@ -5,14 +5,23 @@ from __future__ import annotations
 from capguard.ledger.books import Books
 from capguard.ledger.caps import Amounts, Move
 from capguard.ledger.commands import Extend, Release, Settle
-from capguard.ledger.ending import book, sweep
+from capguard.ledger.ending import book, shares_of, window_on
 from capguard.ledger.judge import fits, refuses
-from capguard.ledger.outcomes import Denied, Ended, Extended, Made, Record, Refused, Released, Settled, Unknown
+from capguard.ledger.outcomes import (
+    Denied,
+    Ended,
+    Extended,
+    Made,
+    Record,
+    Refused,
+    Released,
+    Settled,
+    Unknown,
+)
 
 
 def settle(books: Books, command: Settle, now_ms: int) -> Settled | Unknown:
     """Book what the call cost: once, even late, even twice sent."""
-    sweep(books, now_ms)
     record = books.reservation(command.id)
     if record is None or record.state == "tombstone":
         return Unknown(command.id)
@@ -20,12 +29,12 @@ def settle(books: Books, command: Settle, now_ms: int) -> Settled | Unknown:
         return Settled(record, conflict=record.booked != command.amounts, replayed=True)
     late = record.state != "held"
     facts = {**command.facts, "late": True} if late else command.facts
-    return Settled(book(books, record, "settled", "settle", command.amounts, facts, now_ms), late=late)
+    booked, crossed = book(books, record, "settled", "settle", command.amounts, facts, now_ms)
+    return Settled(booked, late=late, crossed=crossed)
 
 
 def release(books: Books, command: Release, now_ms: int) -> Released:
     """Drop a hold, or take back what an expiry booked. After a settle it does nothing."""
-    sweep(books, now_ms)
     record = books.reservation(command.id)
     if record is None:
         books.add(_tombstone(command, now_ms), now_ms + command.retention_ms)
@@ -38,23 +47,22 @@ def release(books: Books, command: Release, now_ms: int) -> Released:
 
 def extend(books: Books, command: Extend, now_ms: int) -> Extended | Ended | Denied | Unknown:
     """Lengthen or raise a hold to the totals given, never lowering either."""
-    sweep(books, now_ms)
     record = books.reservation(command.id)
     if record is None or record.state == "tombstone":
         return Unknown(command.id)
     if record.state != "held":
         return Ended(record)
-    wanted = _raised(record, command.amounts or {})
-    refused = _short(books, record, wanted)
+    wanted = _raised(books, record, command.amounts, now_ms)
+    refused = _short(books, record, wanted, now_ms)
     if refused:
         return Denied(refused, record.made.model, now_ms)
     moves = [
         Move(leg.meter, leg.period, 0, new - old, 0)
-        for leg, old, new in zip(record.made.legs, record.amounts, wanted, strict=True)
+        for leg, old, new in zip(record.made.meters, record.shares, wanted, strict=True)
         if new != old
     ]
     longer = record.made.created_ms + (command.ttl_ms or 0)
-    record = record._replace(amounts=wanted, expires_ms=max(record.expires_ms, longer))
+    record = record._replace(shares=wanted, expires_ms=max(record.expires_ms, longer))
     if moves:
         books.move(moves)
         books.append(now_ms, "extend", record.id, record.user, {"moves": moves})
@@ -62,20 +70,23 @@ def extend(books: Books, command: Extend, now_ms: int) -> Extended | Ended | Den
     return Extended(record)
 
 
-def _raised(record: Record, amounts: Amounts) -> tuple[int, ...]:
-    return tuple(
-        max(old, amounts.get(leg.unit, 0)) if old else 0
-        for leg, old in zip(record.made.legs, record.amounts, strict=True)
-    )
+def _raised(books: Books, record: Record, amounts: Amounts | None, now_ms: int) -> tuple[int, ...]:
+    """What the hold would be on each meter: `amounts` where they are more than it was made for."""
+    if not amounts:
+        return record.shares
+    held = record.made.held
+    total = {unit: max(held[unit], amounts.get(unit, 0)) if held[unit] else 0 for unit in held}
+    return tuple(map(max, record.shares, shares_of(books, record, total, now_ms)))
 
 
-def _short(books: Books, record: Record, wanted: tuple[int, ...]) -> tuple[Refused, ...]:
+def _short(books: Books, record: Record, wanted: tuple[int, ...], now_ms: int) -> tuple[Refused, ...]:
     """The enforcing legs on which the raised hold does not fit, beside what others have."""
-    raised = zip(record.made.legs, record.amounts, wanted, strict=True)
+    raised = zip(record.made.legs, record.shares, wanted, strict=False)
     return tuple(
         Refused(leg, new, meter._replace(held=meter.held - old))
         for leg, old, new in raised
-        if new > old and refuses(leg) and not fits(leg, new - old, meter := books.meter(leg))
+        if new > old and refuses(leg) and (on := window_on(leg, now_ms))
+        if not fits(leg, new - old, meter := books.meter(on))
     )
 
 

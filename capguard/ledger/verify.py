@@ -36,8 +36,9 @@ def verify(books: Books, _command: Verify, _now_ms: int) -> Verified:
 def moves_of(line: Line) -> Iterable[Move]:
     """What an entry did to the meters: written out, or, for a reserve, what its legs say."""
     if line.kind in ("reserve", "book"):
-        held, legs = line.body["held"], [Leg(*leg) for leg in line.body["legs"]]
-        return [opening(leg, held.get(leg.unit, 0), settled=line.kind == "book") for leg in legs]
+        meters = [Leg(*leg) for leg in (*line.body["legs"], *line.body["sources"])]
+        shares = zip(meters, line.body["shares"], strict=True)
+        return [opening(leg, share, settled=line.kind == "book") for leg, share in shares]
     return [Move(*move) for move in line.body.get("moves", ())]
 
 
@@ -58,8 +59,8 @@ def _holds(books: Books) -> tuple[dict[Key, int], int]:
     count = 0
     for record in books.open_reservations():
         count += 1
-        for leg, amount in zip(record.made.legs, record.amounts, strict=True):
-            holds[leg.meter, leg.period] += amount
+        for leg, share in zip(record.made.meters, record.shares, strict=True):
+            holds[leg.meter, leg.period] += share
     return holds, count
 
 

@@ -8,6 +8,7 @@ import pluggy
 
 if TYPE_CHECKING:
     from capguard.backends.base import Backend, Clock
+    from capguard.events import Event
 
 GROUP = "capguard"
 
@@ -18,3 +19,8 @@ hookimpl = pluggy.HookimplMarker(GROUP)
 @hookspec(firstresult=True)
 def capguard_backend(url: str, namespace: str, clock: Clock) -> Backend | None:
     """Open the backend behind `url`; None for a scheme that this plugin does not serve."""
+
+
+@hookspec
+def capguard_event(event: Event) -> None:
+    """Told of every event, after the fact, in the thread of the call. What it raises is logged and counted."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from urllib.parse import urlsplit
 
@@ -30,3 +31,8 @@ def open_backend(url: str, *, namespace: str, clock: Clock) -> Backend:
     if backend is None:
         raise ValueError(f"no backend serves {urlsplit(url).scheme or url!r}://; allowed: sqlite://, memory://")
     return backend
+
+
+def plugged_observers() -> tuple[Callable[..., object], ...]:
+    """The observers of events among the plugins, one by one: where one fails, the others are told all the same."""
+    return tuple(plugin.function for plugin in plugin_manager().hook.capguard_event.get_hookimpls())

@@ -52,7 +52,12 @@ def dump_policy(policy: Policy) -> dict[str, Any]:
 
 def policy_hash(policy: Policy) -> str:
     """The first 12 hex digits of the SHA-256 of the canonical JSON; equal policies have equal hashes."""
-    text = json.dumps(dump_policy(policy), sort_keys=True, separators=(",", ":"))
+    return document_hash(dump_policy(policy))
+
+
+def document_hash(document: Mapping[str, Any]) -> str:
+    """The hash of the policy that `dump_policy` made `document` of, also of one that is not accepted any more."""
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 

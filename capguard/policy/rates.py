@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field
+from pydantic import Field, SerializationInfo, SerializerFunctionWrapHandler, model_serializer
 
 from capguard.errors import Finding
 from capguard.policy.base import PolicyObject
@@ -41,6 +41,12 @@ class PriceRates(PolicyObject):
 
         def __init__(self, **fields: Any) -> None: ...
 
+    @model_serializer(mode="wrap")
+    def _dumped(self, dump: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
+        """Without its defaults too, a price says that input or output costs nothing: it must, to be loaded again."""
+        needed = {} if self.free or self.request else {"input": self.input, "output": self.output}
+        return _with_zeros(dump(self), needed, info)
+
     @classmethod
     def rules(cls, data: Mapping[str, Any]) -> Iterator[Finding]:
         rates = {name: readable(data.get(name)) for name in (*_PER_MILLION, "request")}
@@ -69,10 +75,21 @@ class UnitRates(PolicyObject):
 
         def __init__(self, **fields: Any) -> None: ...
 
+    @model_serializer(mode="wrap")
+    def _dumped(self, dump: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
+        """Without its defaults too, there is one rate."""
+        dumped: dict[str, Any] = dump(self)
+        return dumped or _with_zeros(dumped, {"input": self.input}, info)
+
     @classmethod
     def rules(cls, data: Mapping[str, Any]) -> Iterator[Finding]:
         if not data:
             yield Finding("", "no rate", f"at least one of {', '.join(cls.model_fields)}")
+
+
+def _with_zeros(dumped: dict[str, Any], needed: Mapping[str, Decimal], info: SerializationInfo) -> dict[str, Any]:
+    """`dumped` with those of `needed` that it left out, because they stand at their default of zero."""
+    return dumped | {name: "0" if info.mode_is_json() else rate for name, rate in needed.items() if name not in dumped}
 
 
 def _is_odd(rate: Decimal) -> bool:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from itertools import chain
 from typing import NamedTuple
 
 from capguard.errors import IdentityMissing
@@ -12,7 +12,11 @@ from capguard.identity import Identity
 from capguard.ledger import units
 from capguard.ledger.caps import CapRule, Leg
 from capguard.ledger.windows import FOREVER_MS, parse, resets_at
-from capguard.policy.document import Cap, Policy
+from capguard.policy.changes import Change, extra_caps, laid_over, overridden
+from capguard.policy.document import Cap, CapChange, Policy
+from capguard.policy.funding import Funding
+from capguard.policy.globs import any_matches, model_names
+from capguard.policy.profile import NO_PROFILE, UserProfile
 
 Patterns = tuple[tuple[str, tuple[str, ...]], ...]
 
@@ -26,10 +30,15 @@ class Scoped:
 
     def applies(self, identity: Identity, model: str | None, *, any_model: bool = False) -> bool:
         return all(
-            _matches(patterns, _names(model) if name == "model" else (identity.value(name),))
+            any_matches(patterns, model_names(model) if name == "model" else (identity.value(name),))
             for name, patterns in self.match
             if not (any_model and name == "model")
         )
+
+    def may_apply(self, identity: Identity) -> bool:
+        """Whether it applies to some call of `identity`, whatever else that call names."""
+        named = [(identity.value(name), patterns) for name, patterns in self.match if name != "model"]
+        return all(value is None or any_matches(patterns, (value,)) for value, patterns in named)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,23 +54,46 @@ class Rulebook:
 
     def __init__(self, policy: Policy):
         self.policy = policy
+        self.funding = Funding(policy)
         self._plans = {name: self._compile(plan.caps) for name, plan in policy.plans.items()}
         self._global = self._compile(policy.caps)
         self._users: dict[tuple[str | None, str], tuple[Scoped, ...]] = {}
 
-    def standing(self, identity: Identity) -> Standing:
-        """The plan: as the call names it, else the user's, else the default. An unknown one falls to the default."""
-        named = identity.plan or self._users_plan(identity.user)
+    def rules(self) -> Iterator[CapRule]:
+        """Every cap that may apply to somebody."""
+        users = [self._of_plan(plan, user) for user in self.policy.users for plan in (None, *self._plans)]
+        for scoped in chain(self._global, *self._plans.values(), *users):
+            yield scoped.rule
+
+    def standing(self, identity: Identity, profile: UserProfile = NO_PROFILE) -> Standing:
+        """The plan: as the call names it, as it was assigned, as the file says of the user, the default.
+
+        One that the policy does not know falls to the default. Raises IdentityMissing where there is none.
+        """
+        named = identity.plan or profile.plan or self._users_plan(identity.user)
         if named is None or named in self.policy.plans:
             return Standing(named or self.policy.default_plan)
         if self.policy.default_plan is None:
             raise IdentityMissing(f"plan {named!r} is not in the policy, which has no default_plan to fall to")
         return Standing(self.policy.default_plan, unknown_plan=named)
 
-    def caps(self, plan: str | None, user: str | None, extra: Iterable[Cap] = ()) -> tuple[Scoped, ...]:
-        """Every cap that may apply, in policy order: the plan's with the user's changes, the user's, global, extra."""
-        added = self._compile(extra)
-        return (*self._of_plan(plan, user), *self._global, *added)
+    def caps(
+        self, plan: str | None, user: str | None, extra: Sequence[Cap] = (), changes: Sequence[Change] = ()
+    ) -> tuple[Scoped, ...]:
+        """Every cap that may apply, in policy order: the plan's with the user's changes, the user's, global, extra.
+
+        `changes` are those made at run time: each changes the cap of its id, or is a cap of its own. Raises PolicyError
+        for `extra` caps that cannot stand beside the others.
+        """
+        if changes:
+            caps = [*overridden(self.policy, plan, user), *self.policy.caps]
+            standing = self._compile(laid_over(caps, changes))
+        else:
+            standing = (*self._of_plan(plan, user), *self._global)
+        if not extra:
+            return standing
+        taken = {scoped.rule.id for scoped in standing}
+        return (*standing, *self._compile(extra_caps(self.policy, plan, taken, extra)))
 
     def _users_plan(self, user: str | None) -> str | None:
         own = self.policy.users.get(user) if user is not None else None
@@ -72,11 +104,20 @@ class Rulebook:
             return self._plans[plan] if plan is not None else ()
         key = plan, user
         if key not in self._users:
-            self._users[key] = self._compile(_overridden(self.policy, plan, user))
+            self._users[key] = self._compile(overridden(self.policy, plan, user))
         return self._users[key]
 
     def _compile(self, caps: Iterable[Cap]) -> tuple[Scoped, ...]:
         return tuple([_compiled(cap, self.policy.timezone) for cap in caps])
+
+
+def every_cap(policy: Policy) -> Iterator[Cap | CapChange]:
+    """Every cap and every change of one that is written in `policy`."""
+    yield from policy.caps
+    for plan in policy.plans.values():
+        yield from plan.caps
+    for user in policy.users.values():
+        yield from user.caps
 
 
 class Applied(NamedTuple):
@@ -95,20 +136,20 @@ def apply(
     now_ms: int,
     *,
     anonymous: bool,
-    any_model: bool = False,
+    looking: bool = False,
 ) -> Applied:
     """The legs that a call puts on every cap that applies. `steps`: per downgrade cap, the candidate it leads to.
 
-    With `any_model`, caps that match a model apply whatever it is. Raises IdentityMissing where a cap counts per user
-    and the call names none, unless `anonymous`.
+    `looking` is for those who only want to see: caps that match a model apply whatever it is, and none is missed that
+    requires a field. Raises IdentityMissing where a cap counts per user and the call names none, unless `anonymous`.
     """
     legs: list[Leg] = []
     valid_from, valid_until = 0, FOREVER_MS
     for scoped in caps:
         rule = scoped.rule
-        if scoped.match and not scoped.applies(identity, model, any_model=any_model):
+        if scoped.match and not scoped.applies(identity, model, any_model=looking):
             continue
-        values = _values(rule, identity, anonymous)
+        values = _values(rule, identity, anonymous, required=rule.required and not looking)
         if values is None:
             continue
         period = rule.window.period(now_ms)
@@ -127,6 +168,10 @@ def apply(
                 scope=rule.scope(values),
                 step=steps.get(rule.id, -1),
                 otherwise=rule.otherwise,
+                overage_only=rule.overage_only,
+                ignore_grants=rule.ignore_grants,
+                min_output=rule.min_output,
+                max_wait_ms=rule.max_wait_ms,
             )
         )
     _check_meters(legs)
@@ -141,34 +186,16 @@ def _check_meters(legs: Sequence[Leg]) -> None:
         raise ValueError(f"caps: {', '.join(ids)} is in the policy already for this call; allowed: another id")
 
 
-def _values(rule: CapRule, identity: Identity, anonymous: bool) -> tuple[str | None, ...] | None:
+def _values(rule: CapRule, identity: Identity, anonymous: bool, *, required: bool) -> tuple[str | None, ...] | None:
     """The identity values that pick the meter; None where the cap does not apply for want of one."""
     values = tuple([identity.value(name) for name in rule.per])
     if None not in values:
         return values
     missing = [name for name, value in zip(rule.per, values, strict=True) if value is None]
-    if rule.required or ("user" in missing and not anonymous):
+    if required or ("user" in missing and not anonymous):
         needs = ", ".join(missing)
         raise IdentityMissing(f"cap {rule.id!r} counts per {', '.join(rule.per)} and the call names no {needs}")
     return values if missing == ["user"] else None
-
-
-def _names(model: str | None) -> tuple[str | None, ...]:
-    """A model is matched as it is called, and without its host's prefix."""
-    return (model,) if model is None or "/" not in model else (model, model.rpartition("/")[2])
-
-
-def _matches(patterns: tuple[str, ...], values: tuple[str | None, ...]) -> bool:
-    return any(value is not None and fnmatchcase(value, pattern) for pattern in patterns for value in values)
-
-
-def _overridden(policy: Policy, plan: str | None, user: str) -> list[Cap]:
-    """The plan's caps with the user's changes merged in, then the caps that only this user has."""
-    base = list(policy.plans[plan].caps) if plan is not None else []
-    changes = {change.id: change for change in policy.users[user].caps}
-    merged = [changes.pop(cap.id).applied_to(cap) if cap.id in changes else cap for cap in base]
-    own = [change for change in changes.values() if change.limit is not None]  # else it changes a cap of other plans
-    return [*merged, *(change.applied_to(None) for change in own)]
 
 
 def _compiled(cap: Cap, zone: str) -> Scoped:
@@ -185,5 +212,7 @@ def _compiled(cap: Cap, zone: str) -> Scoped:
         ignore_grants=cap.ignore_grants,
         required=cap.required,
         public=cap.public,
+        min_output=cap.min_output if cap.action == "clamp" else 0,
+        max_wait_ms=int(cap.max_wait * 1000) if cap.action == "throttle" else 0,
     )
     return Scoped(rule, () if cap.match is None else cap.match.patterns)

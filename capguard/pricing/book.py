@@ -6,7 +6,7 @@ import difflib
 import gzip
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
@@ -134,6 +134,10 @@ class PriceBook:
 
     def __len__(self) -> int:
         return len(self._rows)
+
+    def __iter__(self) -> Iterator[str]:
+        """The listed names."""
+        return iter(self._rows)
 
     def __contains__(self, model: str) -> bool:
         return self.find(model) is not None

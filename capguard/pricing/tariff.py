@@ -74,6 +74,19 @@ class Tariff:
         """What the customer pays for `usd` nano-dollars, in nano-dollars, rounded up."""
         return usd if self.markup == MARKUP_SCALE else -(-usd * self.markup // MARKUP_SCALE)
 
+    def per_output(self, choices: int) -> dict[str, int]:
+        """What one more output token in each of `choices` adds in every unit, in thousandths of a part, rounded up."""
+        usd = 0 if self.price is None else self.price.output * choices
+        counted = {
+            "usd": usd,
+            "billed": -(-usd * self.markup // MARKUP_SCALE),
+            "tokens": 1000 * choices,
+            "input_tokens": 0,
+            "output_tokens": 1000 * choices,
+            "requests": 0,
+        }
+        return counted | {unit: rate.rates.output * choices for unit, rate in self.units.items()}
+
     @property
     def flags(self) -> tuple[str, ...]:
         """How sure the price is: nothing to say, or `ceiling`, `unpriced`."""

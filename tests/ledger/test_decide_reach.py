@@ -11,11 +11,13 @@ from typing import Any, get_args
 import pytest
 
 from capguard.backends.memory import MemoryBackend
-from capguard.ledger import decide, ending, judge, second_phase, verify
+from capguard.ledger import decide, ending, judge, revisions, second_phase, sources, verify
 from capguard.ledger.outcomes import Outcome
 from capguard.testing.clock import ManualClock
 from capguard.testing.conformance import CASES, Case
 from capguard.testing.conformance.script import Wait
+
+MODULES = [decide, judge, sources, second_phase, ending, revisions, verify]
 
 BESIDES = {"yield Difference(*key, what, journal, actual)", "yield Difference(*key, "}
 """What only damaged books reach: tests/ledger/test_verify.py."""
@@ -40,7 +42,7 @@ def test_promises_are_told_apart() -> None:
     assert len(promises) == len(set(promises))
 
 
-@pytest.mark.parametrize("module", [decide, judge, second_phase, ending, verify], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)
 def test_every_line_is_reached(module: ModuleType) -> None:
     source = inspect.getsource(module).splitlines()
     missed = sorted(_lines_of(module) - _lines_run(module))

@@ -55,7 +55,7 @@ TAMPERED = [
     ("UPDATE meter SET overrun = 7", [("overrun", 0, 7)]),
     ("UPDATE meter SET held = 1", [("held", 4, 1), (HELD, 4, 1)]),
     ("DELETE FROM meter", [("settled", 3, 0), ("held", 4, 0), (HELD, 4, 0)]),
-    ("UPDATE reservation SET change = '{\"amounts\": [1]}' WHERE id = 'b'", [(HELD, 1, 4)]),
+    ("UPDATE reservation SET change = '{\"shares\": [1]}' WHERE id = 'b'", [(HELD, 1, 4)]),
     ("DELETE FROM reservation WHERE id = 'b'", [(HELD, 0, 4)]),
     ("UPDATE reservation SET state = 'released' WHERE id = 'b'", [(HELD, 0, 4)]),
     ("UPDATE entry SET body = json_set(body, '$.moves[0][2]', 9) WHERE seq = 2", [("settled", 9, 3)]),
@@ -72,7 +72,7 @@ def test_every_change_shows(books: SQLiteBackend, statement: str, differences: l
 
 def test_a_changed_hold_of_an_entry_shows(books: SQLiteBackend) -> None:
     """The release says that 1 was given back, the changed reserve that 5 had been held."""
-    found = _tampered(books, "UPDATE entry SET body = json_set(body, '$.held.usd', 5) WHERE seq = 5")
+    found = _tampered(books, "UPDATE entry SET body = json_set(body, '$.shares[0]', 5) WHERE seq = 5")
     assert [(each.what, each.journal, each.stored) for each in found.differences] == [("held", 8, 4)]
 
 

@@ -8,22 +8,27 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from capguard.ledger.caps import Leg, MeterState, Move
-from capguard.ledger.commands import Journal
-from capguard.ledger.outcomes import Line, Made, Record
+from capguard.ledger.commands import Alerts, Journal, Refusals
+from capguard.ledger.decide import MINUTE_MS
+from capguard.ledger.outcomes import NEVER, Alert, Line, Made, Record, RefusalCount, Revised
 
 _BEGIN = "SELECT (SELECT at FROM entry ORDER BY seq DESC LIMIT 1), (SELECT min(due) FROM reservation)"
+_PERIOD = "SELECT settled, held, overrun FROM meter WHERE key = ? AND period = ?"
 _METER = "SELECT sum(settled), sum(held), sum(overrun) FROM meter WHERE key = ? AND period BETWEEN ? AND ?"
+_PERIODS = "SELECT period, settled FROM meter WHERE key = ? AND period BETWEEN ? AND ? ORDER BY period"
 _HOLD = """
 INSERT INTO meter (key, period, settled, held, overrun, cap, unit, scope, ends) VALUES (?, ?, 0, ?, 0, ?, ?, ?, ?)
 ON CONFLICT (key, period) DO UPDATE SET held = held + excluded.held
 """
 _BOOK = """
 INSERT INTO meter (key, period, settled, held, overrun, cap, unit, scope, ends) VALUES (?, ?, ?, 0, 0, ?, ?, ?, ?)
-ON CONFLICT (key, period) DO UPDATE SET settled = settled + excluded.settled
+ON CONFLICT (key, period) DO UPDATE SET settled = settled + excluded.settled RETURNING settled
 """
 _MOVE = """
 UPDATE meter SET settled = settled + ?, held = held + ?, overrun = overrun + ? WHERE key = ? AND period = ?
+RETURNING settled
 """
+_ALERT = "INSERT OR IGNORE INTO alert (key, period, ppm, at, cap, scope) VALUES (?, ?, ?, ?, ?, ?)"
 _RECORD = """
 SELECT r.id, r.fingerprint, r.state, r.expires, r.change, r.entry, e.body
 FROM reservation r LEFT JOIN entry e ON e.seq = r.entry
@@ -44,6 +49,29 @@ _DENY = """
 INSERT INTO denial (key, minute, count, cap, scope) VALUES (?, ?, 1, ?, ?)
 ON CONFLICT (key, minute) DO UPDATE SET count = count + 1
 """
+_DENIALS = """
+SELECT minute, key, cap, scope, count FROM denial
+WHERE (minute, key) > (:minute, :key) AND (:since IS NULL OR minute > :since) AND (:until IS NULL OR minute < :until)
+ORDER BY minute, key LIMIT :limit
+"""
+_ALERTS = """
+SELECT at, key, period, ppm, cap, scope FROM alert
+WHERE (at, key, period, ppm) > (:at, :key, :period, :ppm)
+  AND (:since IS NULL OR at >= :since) AND (:until IS NULL OR at < :until)
+ORDER BY at, key, period, ppm LIMIT :limit
+"""
+
+_PROFILE = "SELECT revision, body FROM profile WHERE user = ?"
+_PUT_PROFILE = """
+INSERT INTO profile (user, revision, body) VALUES (?, ?, ?)
+ON CONFLICT (user) DO UPDATE SET revision = excluded.revision, body = excluded.body
+"""
+_POLICY = """
+SELECT revision, document, at, by, why FROM policy WHERE ? IS NULL OR revision = ? ORDER BY revision DESC LIMIT 1
+"""
+_ADD_POLICY = "INSERT INTO policy (revision, document, at, by, why) VALUES (?, ?, ?, ?, ?)"
+
+_EMPTY = MeterState(0, 0, 0)
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
 
@@ -62,18 +90,30 @@ class SQLiteBooks:
         return now_ms if last_ms is None else max(now_ms, last_ms)
 
     def meter(self, leg: Leg) -> MeterState:
+        if leg.since == leg.period:
+            row = self._run(_PERIOD, (leg.meter, leg.period)).fetchone()
+            return _EMPTY if row is None else MeterState._make(row)
         row = self._run(_METER, (leg.meter, leg.since, leg.period)).fetchone()
-        return MeterState(0, 0, 0) if row[0] is None else MeterState(*row)
+        return _EMPTY if row[0] is None else MeterState._make(row)
 
-    def open(self, legs: Sequence[Leg], amounts: Sequence[int], *, settled: bool) -> None:
+    def periods(self, leg: Leg) -> Iterable[tuple[int, int]]:
+        return self._run(_PERIODS, (leg.meter, leg.since, leg.period)).fetchall()
+
+    def open(self, legs: Sequence[Leg], shares: Sequence[int], *, settled: bool) -> Sequence[int]:
         sql = _BOOK if settled else _HOLD
-        opened = zip(legs, amounts, strict=True)
-        rows = [(leg.meter, leg.period, amount, leg.cap, leg.unit, leg.scope, leg.ends) for leg, amount in opened]
-        self._connection.executemany(sql, rows)
+        opened = zip(legs, shares, strict=True)
+        rows = [(leg.meter, leg.period, share, leg.cap, leg.unit, leg.scope, leg.ends) for leg, share in opened]
+        if not settled:
+            self._connection.executemany(sql, rows)
+            return ()
+        return [self._run(sql, row).fetchone()[0] for row in rows]
 
-    def move(self, moves: Sequence[Move]) -> None:
+    def move(self, moves: Sequence[Move]) -> Sequence[int]:
         rows = [(settled, held, overrun, meter, period) for meter, period, settled, held, overrun in moves]
-        self._connection.executemany(_MOVE, rows)
+        return [self._run(_MOVE, row).fetchone()[0] for row in rows]
+
+    def alert(self, leg: Leg, ppm: int, now_ms: int) -> bool:
+        return self._run(_ALERT, (leg.meter, leg.period, ppm, now_ms, leg.cap, leg.scope)).rowcount == 1
 
     def reservation(self, id: str) -> Record | None:
         row = self._run(_BY_ID, (id,)).fetchone()
@@ -84,7 +124,7 @@ class SQLiteBooks:
         self._run(_ADD, (record.id, record.fingerprint, record.state, entry, record.expires_ms, due_ms))
 
     def update(self, record: Record, due_ms: int) -> None:
-        change: dict[str, Any] = {"amounts": record.amounts}
+        change: dict[str, Any] = {"shares": record.shares}
         if record.state != "held":
             change |= {"booked": record.booked, "overrun": record.overrun, "entry": record.entry}
         self._run(_UPDATE, (record.state, record.expires_ms, due_ms, _encode(change), record.id))
@@ -101,6 +141,27 @@ class SQLiteBooks:
         seq = self._run(_APPEND, (at_ms, kind, id, user, _encode(body))).lastrowid
         assert seq is not None
         return seq
+
+    def profile_revision(self, user: str) -> int:
+        row = self._run("SELECT revision FROM profile WHERE user = ?", (user,)).fetchone()
+        return 0 if row is None else int(row[0])
+
+    def policy_revision(self) -> int:
+        return int(self._run("SELECT coalesce(max(revision), 0) FROM policy").fetchone()[0])
+
+    def profile(self, user: str) -> Revised:
+        row = self._run(_PROFILE, (user,)).fetchone()
+        return NEVER if row is None else Revised(row[0], json.loads(row[1]))
+
+    def put_profile(self, user: str, profile: Revised) -> None:
+        self._run(_PUT_PROFILE, (user, profile.revision, _encode(profile.body)))
+
+    def policy(self, revision: int | None) -> Revised:
+        row = self._run(_POLICY, (revision, revision)).fetchone()
+        return NEVER if row is None else Revised(row[0], json.loads(row[1]), *row[2:])
+
+    def add_policy(self, policy: Revised) -> None:
+        self._run(_ADD_POLICY, (policy.revision, _encode(policy.body), policy.at_ms, policy.by, policy.why))
 
     def entries(self, page: Journal) -> Iterable[Line]:
         query = _ENTRIES + (_IN_ORDER if page.user is None else _BY_USER + _IN_ORDER)
@@ -122,6 +183,19 @@ class SQLiteBooks:
     def deny(self, leg: Leg, minute_ms: int) -> None:
         self._run(_DENY, (leg.meter, minute_ms, leg.cap, leg.scope))
 
+    def refusals(self, page: Refusals) -> Iterable[RefusalCount]:
+        since = None if page.since_ms is None else page.since_ms - MINUTE_MS
+        place = dict(zip(("minute", "key"), page.after, strict=True))
+        return map(RefusalCount._make, self._run(_DENIALS, {**_span(page), **place, "since": since}))
+
+    def alerts(self, page: Alerts) -> Iterable[Alert]:
+        place = dict(zip(("at", "key", "period", "ppm"), page.after, strict=True))
+        return map(Alert._make, self._run(_ALERTS, {**_span(page), **place}))
+
+
+def _span(page: Refusals | Alerts) -> dict[str, int | None]:
+    return {"since": page.since_ms, "until": page.until_ms, "limit": page.limit}
+
 
 def _record(
     id: str, fingerprint: str, state: Any, expires: int, change: str, entry: int | None, body: str | None
@@ -130,17 +204,18 @@ def _record(
     if body is None:
         return Record(id, fingerprint, state, _NEVER_MADE, (), expires, entry=0)
     fields = json.loads(body)
-    fields["legs"] = legs = tuple([Leg(*leg) for leg in fields["legs"]])
+    shares = tuple(fields.pop("shares"))
+    fields["legs"] = tuple([Leg(*leg) for leg in fields["legs"]])
+    fields["sources"] = tuple([Leg(*leg) for leg in fields["sources"]])
     made = Made(**fields)
     if not (now := json.loads(change)):
-        amounts = tuple([made.held.get(leg.unit, 0) for leg in legs])
-        return Record(id, fingerprint, state, made, amounts, expires, entry or 0, made.held if state != "held" else {})
+        return Record(id, fingerprint, state, made, shares, expires, entry or 0, made.held if state != "held" else {})
     return Record(
         id,
         fingerprint,
         state,
         made,
-        tuple(now["amounts"]),
+        tuple(now["shares"]),
         expires,
         now.get("entry", entry),
         now.get("booked", {}),

@@ -48,3 +48,32 @@ CREATE TABLE denial (
   scope  TEXT    NOT NULL,
   PRIMARY KEY (key, minute)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX denial_minute ON denial (minute);
+
+-- What was said of one user at run time: plan, overrides, grants. JSON, with a revision that commands carry.
+CREATE TABLE profile (
+  user     TEXT    PRIMARY KEY,
+  revision INTEGER NOT NULL,
+  body     TEXT    NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Every policy that was published; the newest is in force.
+CREATE TABLE policy (
+  revision INTEGER PRIMARY KEY,
+  document TEXT    NOT NULL,
+  at       INTEGER NOT NULL,
+  by       TEXT,
+  why      TEXT
+) STRICT;
+
+-- Thresholds that a meter has crossed, so that each is told once.
+CREATE TABLE alert (
+  key    TEXT    NOT NULL,
+  period INTEGER NOT NULL,
+  ppm    INTEGER NOT NULL,                        -- millionths of the limit
+  at     INTEGER NOT NULL,
+  cap    TEXT    NOT NULL,
+  scope  TEXT    NOT NULL,
+  PRIMARY KEY (key, period, ppm)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX alert_at ON alert (at);

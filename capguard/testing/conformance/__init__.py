@@ -12,7 +12,7 @@ class TestMyBackend(BackendConformance):
 
 import pytest
 
-pytest.register_assert_rewrite("capguard.testing.conformance.suite", "capguard.testing.conformance.machine")
+pytest.register_assert_rewrite(*(f"capguard.testing.conformance.{name}" for name in ("suite", "machine", "truths")))
 
 from capguard.testing.conformance.cases import CASES  # noqa: E402 - after the registration above
 from capguard.testing.conformance.script import Case  # noqa: E402

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from capguard.ledger.caps import Action, Amounts, CapRule, Leg
-from capguard.ledger.commands import Candidate, Check, Extend, Journal, Look, OnExpiry, Release, Reserve, Settle
+from capguard.ledger.commands import (
+    Candidate,
+    Check,
+    Extend,
+    Journal,
+    Look,
+    OnExpiry,
+    Release,
+    Reserve,
+    Scale,
+    Settle,
+)
 from capguard.ledger.windows import FOREVER_MS, parse, resets_at
 from capguard.testing.clock import ManualClock
 
@@ -15,9 +26,14 @@ TTL, GRACE, RETENTION = 60, 10, 3600
 """Seconds: how long a hold lives, how long it still counts after that, how long an ended id is remembered."""
 
 
-def ms(seconds: float) -> int:
+def ms(at: float) -> int:
     """An instant of the ledger's clock."""
-    return START_MS + round(seconds * 1000)
+    return START_MS + round(at * 1000)
+
+
+def seconds(at_ms: int) -> float:
+    """An instant of the ledger's clock, as the tables write it."""
+    return (at_ms - START_MS) / 1000
 
 
 def cap(
@@ -31,11 +47,15 @@ def cap(
     unit: str = "usd",
     step: int = -1,
     otherwise: Literal["pass", "block"] = "pass",
+    overage_only: bool = False,
+    ignore_grants: bool = False,
+    min_output: int = 0,
+    max_wait: int = 30,
 ) -> Leg:
     """The leg of a cap for one identity, in the period that is on at `at`."""
     values = (who,) if isinstance(who, str) else who
     per = ("user", "team", "feature")[: len(values)]
-    rule = CapRule(id, unit, limit, per, parse(window), action, otherwise)
+    rule = CapRule(id, unit, limit, per, parse(window), action, overage_only=overage_only, ignore_grants=ignore_grants)
     period = rule.window.period(ms(at))
     ends = resets_at(rule.window, ms(at))
     return Leg(
@@ -50,45 +70,68 @@ def cap(
         scope=rule.scope(values),
         step=step,
         otherwise=otherwise,
+        overage_only=overage_only,
+        ignore_grants=ignore_grants,
+        min_output=min_output,
+        max_wait_ms=max_wait * 1000,
     )
 
 
-def model(name: str | None, amount: int | Amounts, *legs: Leg, expected: int | Amounts | None = None) -> Candidate:
-    """A model that may serve. An amount that is a number is in usd; what is expected is what is held, unless said."""
-    held = amounts_of(amount)
-    return Candidate(name, held, held if expected is None else amounts_of(expected), legs, {"model": name})
+def model(
+    name: str | None,
+    amount: int | Amounts | Scale,
+    *legs: Leg,
+    expected: int | Amounts | None = None,
+    sources: Sequence[Leg] = (),
+) -> Candidate:
+    """A model that may serve. An amount that is a number is in usd; what is expected is what is held, unless said.
+
+    With a scale for an amount the output limit may be lowered.
+    """
+    scale = amount if isinstance(amount, Scale) else None
+    held = amount.at(amount.output) if isinstance(amount, Scale) else amounts_of(amount)
+    likely = held if expected is None else amounts_of(expected)
+    return Candidate(name, held, likely, legs, {"model": name}, tuple(sources), scale)
 
 
 def reserve(
     id: str,
-    amount: int | Amounts,
+    amount: int | Amounts | Scale,
     *legs: Leg,
     expected: int | Amounts | None = None,
+    sources: Sequence[Leg] = (),
     **options: Any,
 ) -> Reserve:
     """A reserve of one model. Options as in `reserve_one_of`."""
-    return reserve_one_of(id, model("big", amount, *legs, expected=expected), **options)
+    return reserve_one_of(id, model("big", amount, *legs, expected=expected, sources=sources), **options)
 
 
 def reserve_one_of(
     id: str,
     *candidates: Candidate,
     arguments: str = "same",
-    user: str = "u1",
+    user: str | None = "u1",
     valid: tuple[float, float] | None = None,
     ttl: int = TTL,
     grace: int = GRACE,
     retention: int = RETENTION,
     on_expiry: OnExpiry = "charge_expected",
     book: bool = False,
+    profile: int = 0,
+    policy: int | None = None,
+    thresholds: Sequence[int] = (),
+    waits: bool = False,
 ) -> Reserve:
-    """A reserve over several models. `valid` is the span for which it was built, in seconds; None: always."""
+    """A reserve over several models.
+
+    `valid` is the span for which it was built, in seconds; None: always. `thresholds` are in percent of the limits.
+    """
     since, until = (0, FOREVER_MS) if valid is None else (ms(valid[0]), ms(valid[1]))
     return Reserve(
         id=id,
         fingerprint=arguments,
         candidates=candidates,
-        identity={"user": user},
+        identity={} if user is None else {"user": user},
         valid_from=since,
         valid_until=until,
         ttl_ms=ttl * 1000,
@@ -97,10 +140,14 @@ def reserve_one_of(
         on_expiry=on_expiry,
         facts={"how": "given"},
         book=book,
+        profile=profile,
+        policy=policy,
+        thresholds=tuple(percent * 10_000 for percent in thresholds),
+        waits=waits,
     )
 
 
-def check(amount: int | Amounts, *legs: Leg, **options: Any) -> Check:
+def check(amount: int | Amounts | Scale, *legs: Leg, **options: Any) -> Check:
     """Ask only."""
     return Check(reserve("asked", amount, *legs, **options))
 

@@ -9,17 +9,50 @@ from typing import Any
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from capguard.backends.base import Backend, Clock
 from capguard.backends.memory import MemoryBackend
-from capguard.ledger.caps import Leg
-from capguard.ledger.commands import Check, Command, Fetch, Journal, Look, Verify
-from capguard.ledger.outcomes import Held, Meters, Outcome, Verified
+from capguard.ledger.caps import Amounts, Leg, MeterState
+from capguard.ledger.commands import (
+    READS,
+    Alerts,
+    Check,
+    Command,
+    Fetch,
+    Journal,
+    Look,
+    PolicyInForce,
+    Profile,
+    Refusals,
+    Verify,
+)
+from capguard.ledger.outcomes import (
+    Denied,
+    Found,
+    Held,
+    Meters,
+    Outcome,
+    Published,
+    Record,
+    Revised,
+    Settled,
+    Steered,
+    Telling,
+    Verified,
+)
 from capguard.testing.clock import ManualClock
-from capguard.testing.conformance import drawing
-from capguard.testing.conformance.builders import START_MS, extend, release, reserve, settle
+from capguard.testing.conformance import drawing, truths
+from capguard.testing.conformance.builders import extend, release, reserve, seconds, settle
 from capguard.testing.conformance.driving import driven, same
+from capguard.testing.conformance.paying import give, publish
 
 QUICK = settings(
     max_examples=30, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True
@@ -32,32 +65,53 @@ class LedgerMachine(RuleBasedStateMachine):
     def __init__(self, open: Callable[[Clock], Backend], mode: str):
         super().__init__()
         self.clock = ManualClock()
+        self.now_ms = self.clock()
         self.stack = ExitStack()
         self.model = MemoryBackend(self.clock)
         self.candidate = self.stack.enter_context(driven(open(self.clock), mode))
         self.legs: dict[Leg, None] = {}
+        self.sources: dict[Leg, None] = {}
         self.ids: dict[str, None] = {}
+        self.profiles: dict[str, Revised] = {}
+        self.policy = 0
+        self.marks: set[truths.Mark] = set()
         self.last: Command | None = None
+        self.looked_away = False
+
+    @initialize(amount=st.integers(1, 7))
+    def grants(self, amount: int) -> None:
+        self.steer(give("g1", amount))
 
     @rule(data=st.data(), count=st.integers(1, 3), book=st.sampled_from([False, False, False, True]))
     def reserves(self, data: st.DataObject, count: int, book: bool) -> None:
         for _ in range(count):
-            command = data.draw(drawing.reserves(self.seconds(), book=book))
+            command = data.draw(self.some_reserve(book=book))
             outcome = self.both(command)
-            if isinstance(outcome, Held):
-                self.legs |= dict.fromkeys(outcome.record.made.legs)
-                self.ids |= {command.id: None}
-            if isinstance(outcome, Held) and not outcome.replayed:
-                self.it_fits(outcome)
+            if not isinstance(outcome, Held):
+                continue
+            self.ids |= {command.id: None}
+            if not outcome.replayed:
+                made = outcome.record.made
+                self.legs |= dict.fromkeys(made.legs)
+                self.sources |= dict.fromkeys(made.sources)
+                after = self.meters(made.legs)
+                truths.it_fits(outcome, after)
+                truths.it_is_as_long_as_can_be(command, outcome, after)
+                self.it_is_paid(outcome.record, made.held)
 
     @rule(data=st.data())
     def checks(self, data: st.DataObject) -> None:
-        self.both(Check(data.draw(drawing.reserves(self.seconds(), book=False))))
+        self.both(Check(data.draw(self.some_reserve())))
 
     @precondition(lambda self: self.ids)
     @rule(data=st.data(), amount=drawing.COSTS)
     def settles(self, data: st.DataObject, amount: dict[str, int]) -> None:
-        self.both(settle(self.some_id(data), amount))
+        command = settle(self.some_id(data), amount)
+        before, after = self.both(Fetch(command.id)), self.both(command)
+        if isinstance(before, Found) and isinstance(after, Settled) and not after.replayed:
+            self.it_is_paid(after.record, amount)
+            if after.late == (before.record.state != "held"):  # else it has expired within this step
+                truths.own_parts_are_kept(before.record, after.record, amount)
 
     @precondition(lambda self: self.ids)
     @rule(data=st.data())
@@ -73,10 +127,25 @@ class LedgerMachine(RuleBasedStateMachine):
     def releases_before_the_reserve(self, id: str) -> None:
         self.both(release(id, 600))
 
-    @rule(id=drawing.IDS, after=st.integers(0, 20), limit=st.integers(1, 10), user=st.sampled_from([None, "u1", "u2"]))
+    @rule(data=st.data())
+    def steers(self, data: st.DataObject) -> None:
+        self.steer(data.draw(drawing.steers(self.seconds())))
+
+    @rule(name=st.sampled_from(["a", "b"]), base=st.sampled_from([None, 0, 1]))
+    def publishes(self, name: str, base: int | None) -> None:
+        outcome = self.both(publish(name, base=base))
+        if isinstance(outcome, Published):
+            self.policy = outcome.policy.revision
+
+    @rule(id=drawing.IDS, after=st.integers(0, 20), limit=st.integers(1, 10), user=st.none() | drawing.USERS)
     def reads(self, id: str, after: int, limit: int, user: str | None) -> None:
-        self.both(Fetch(id))
-        self.both(Journal(after=after, limit=limit, user=user))
+        pages: list[Command] = [
+            Journal(after=after, limit=limit, user=user),
+            Refusals(limit=limit),
+            Alerts(limit=limit),
+        ]
+        for command in [*pages, Fetch(id), PolicyInForce(after or None), *map(Profile, drawing.PEOPLE)]:
+            self.both(command)
 
     @precondition(lambda self: self.last is not None)
     @rule()
@@ -84,51 +153,82 @@ class LedgerMachine(RuleBasedStateMachine):
         assert self.last is not None
         self.both(self.last)
 
-    @rule(seconds=st.sampled_from([0.5, 1, 29, 31, 61, 400, 3600, -1, -40]))
+    @rule(seconds=st.sampled_from([0.5, 1, 29, 31, 61, 400, 3600, 12 * 3600, -1, -40]))
     def time_passes(self, seconds: float) -> None:
-        """Before a step back an entry is made: how far the books have come is known from what is written in them."""
-        if seconds < 0:
-            self.both(reserve("a mark", 0, book=True, retention=0))
-        self.clock.advance(seconds=seconds)
+        """Before a step back an entry is made: how far the books have come is known from what is written in them.
 
+        Nobody looks after it, because that would end what is overdue, as the next command shall.
+        """
+        if seconds < 0:
+            self.both(reserve("a mark", 0, book=True, retention=0, user=None))
+        self.clock.advance(seconds=seconds)
+        self.looked_away = True
+
+    @precondition(lambda self: not self.looked_away)
     @invariant()
     def the_books_are_right(self) -> None:
         """Meters are equal, none holds less than nothing, and the journal explains every one of them."""
-        found = self.both(Look(tuple(self.legs)))
-        assert isinstance(found, Meters)
-        for leg, meter in zip(self.legs, found.states, strict=True):
+        for leg, meter in zip(self.legs, self.meters(self.legs), strict=True):
             assert min(meter) >= 0, leg
-            if leg.enforcing and leg.cap not in drawing.ROLLING:
-                assert meter.settled + meter.held - meter.overrun <= leg.limit, leg
+            if leg.enforcing and leg.since == leg.period:
+                assert meter.used - meter.overrun <= leg.limit, leg
+        for source, meter in zip(self.sources, self.meters(self.sources), strict=True):
+            assert min(meter) >= meter.overrun == 0, source
+            assert meter.used <= source.limit, source
         verified = self.both(Verify())
         assert isinstance(verified, Verified)
         assert (verified.differences, verified.complete) == ((), True)
+
+    @precondition(lambda self: not self.looked_away)
+    @invariant()
+    def no_window_that_is_on_is_broken(self) -> None:
+        """What is in a rolling window now, and was no overrun, is within its limit."""
+        legs = [drawing.leg_of(sort, user, self.seconds()) for sort in drawing.ROLLING for user in drawing.PEOPLE]
+        for leg, meter in zip(legs, self.meters(legs), strict=True):
+            assert meter.used - meter.overrun <= leg.limit, leg
 
     def teardown(self) -> None:
         """After everything has expired nothing is held."""
         with self.stack:
             self.clock.advance(hours=30)
-            self.both(reserve("the last", 0))
-            found = self.both(Look(tuple(self.legs)))
-            assert isinstance(found, Meters)
-            assert sum(meter.held for meter in found.states) == 0
+            self.both(reserve("the last", 0, user=None))
+            assert sum(meter.held for meter in self.meters([*self.legs, *self.sources])) == 0
 
-    def it_fits(self, outcome: Held) -> None:
-        """Admission, judged against the limit on the entry: all that counts now is within it."""
-        made = outcome.record.made
-        found = self.both(Look(made.legs))
-        assert isinstance(found, Meters)
-        for leg, meter in zip(made.legs, found.states, strict=True):
-            if leg.enforcing and made.held.get(leg.unit, 0):
-                assert meter.settled + meter.held <= leg.limit, leg
+    def it_is_paid(self, record: Record, amounts: Amounts) -> None:
+        """Each source in its order, up to what it has."""
+        profile = self.profiles.get(record.user or "")
+        grants = profile.body.get("grants", ()) if profile else ()
+        revoked = [grant["id"] for grant in grants if "revoked_ms" in grant]
+        truths.all_is_paid(record, amounts)
+        truths.none_is_passed_over(record, amounts, self.meters(record.made.sources), revoked, self.now_ms)
+
+    def steer(self, command: Any) -> None:
+        outcome = self.both(command)
+        if isinstance(outcome, Steered):
+            known = self.profiles.get(command.user)
+            assert outcome.profile.revision == (known.revision if known else 0) + (not outcome.replayed)
+            self.profiles[command.user] = outcome.profile
 
     def both(self, command: Command) -> Outcome:
-        """Send a command to both ledgers; they answer the same."""
-        if not isinstance(command, (Look, Verify)):
+        """Send a command to both ledgers; they answer the same, and nothing that they told before."""
+        if not isinstance(command, (Look, *READS)):
             self.last = command
+        self.now_ms, self.looked_away = max(self.now_ms, self.clock()), False
         expected = self.model.execute(command)
         assert same(self.candidate(command)) == same(expected), command
+        if isinstance(expected, Telling):
+            self.marks |= truths.it_is_news(expected, self.marks)
+        if isinstance(expected, Denied):
+            truths.it_does_not_fit(expected)
         return expected
+
+    def meters(self, legs: Any) -> tuple[MeterState, ...]:
+        found = self.both(Look(tuple(legs)))
+        assert isinstance(found, Meters)
+        return found.states
+
+    def some_reserve(self, *, book: bool = False) -> Any:
+        return drawing.reserves(self.seconds(), profiles=self.profiles, policy=self.policy, book=book)
 
     def some_id(self, data: st.DataObject) -> str:
         """An id that was used, mostly the newest."""
@@ -136,7 +236,8 @@ class LedgerMachine(RuleBasedStateMachine):
         return data.draw(st.sampled_from([*ids, *ids[-1:] * 2]))
 
     def seconds(self) -> float:
-        return (self.clock() - START_MS) / 1000
+        """The time of the books, which never runs backward."""
+        return seconds(max(self.now_ms, self.clock()))
 
 
 def run_machine(open: Callable[[Clock], Backend], mode: str, options: Any = QUICK) -> None:

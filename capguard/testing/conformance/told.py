@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from functools import singledispatch
 
 from capguard.ledger.outcomes import (
+    AlertRows,
     Denied,
     Ended,
     Extended,
@@ -14,20 +15,31 @@ from capguard.ledger.outcomes import (
     Lines,
     Meters,
     Mismatch,
+    Nothing,
     Outcome,
+    Published,
     Record,
+    RefusalCounts,
+    Refused,
     Released,
+    Revised,
     Settled,
     Stale,
+    Steered,
+    Superseded,
+    Telling,
     Unknown,
     Verified,
 )
-from capguard.testing.conformance.builders import START_MS
+from capguard.testing.conformance.builders import seconds
 
 
 def told(outcome: Outcome) -> str:
     """What the outcome says. Numbers of entries and fingerprints are left to the comparison with the model."""
-    return _told(outcome)
+    crossed = (
+        [f"{each.leg.cap}@{_percent(each.ppm)}" for each in outcome.crossed] if isinstance(outcome, Telling) else []
+    )
+    return ", ".join([_told(outcome), *([f"crossing {' '.join(crossed)}"] if crossed else [])])
 
 
 @singledispatch
@@ -41,18 +53,21 @@ def _held(outcome: Held) -> str:
     if outcome.chosen:
         words.append(str(outcome.record.made.model))
     passing = [f"passing {' '.join(miss.leg.cap for miss in outcome.passed)}"] if outcome.passed else []
-    again = ["again"] if outcome.replayed else []
-    return ", ".join([" ".join(words), *passing, *again])
+    output = [] if outcome.output is None else [f"output {outcome.output}"]
+    return ", ".join([" ".join(words), *passing, *output, *_again(outcome.replayed)])
 
 
 @_told.register
 def _denied(outcome: Denied) -> str:
-    return " ".join(["denied", *(f"{miss.leg.cap}:{miss.reason}" for miss in outcome.refused)])
+    return " ".join(["denied", *map(_refused, outcome.refused)])
 
 
 @_told.register
 def _stale(outcome: Stale) -> str:
-    return f"stale at {_seconds(outcome.now_ms)}"
+    parts = [f"stale at {_seconds(outcome.now_ms)}"]
+    parts += [f"profile {outcome.profile.revision}"] if outcome.profile else []
+    parts += [_policy(outcome.policy)] if outcome.policy else []
+    return ", ".join(parts)
 
 
 @_told.register
@@ -62,7 +77,7 @@ def _mismatch(outcome: Mismatch) -> str:
 
 @_told.register
 def _settled(outcome: Settled) -> str:
-    said = [word for word in ("late", "conflict") if getattr(outcome, word)] + ["again"] * outcome.replayed
+    said = [word for word in ("late", "conflict") if getattr(outcome, word)] + _again(outcome.replayed)
     return ", ".join([f"settled {_amounts(outcome.record.booked)}", *_overrun(outcome.record), *said])
 
 
@@ -73,7 +88,7 @@ def _released(outcome: Released) -> str:
 
 @_told.register
 def _extended(outcome: Extended) -> str:
-    amounts = "+".join(map(str, outcome.record.amounts))
+    amounts = "+".join(map(str, outcome.record.shares))
     return f"extended to {amounts} until {_seconds(outcome.record.expires_ms)}"
 
 
@@ -104,10 +119,65 @@ def _lines(outcome: Lines) -> str:
 
 
 @_told.register
+def _steered(outcome: Steered) -> str:
+    """`profile 3, plan pro, over a=5 b=6, grants g1 -g2`: g2 is revoked."""
+    body = outcome.profile.body
+    plan = [f"plan {body['plan']}"] if "plan" in body else []
+    over = [f"{each['cap']['id']}={each['cap']['limit']}" for each in body.get("overrides", ())]
+    grants = ["-" * ("revoked_ms" in grant) + grant["id"] for grant in body.get("grants", ())]
+    lists = [" ".join(each) for each in (["over", *over], ["grants", *grants]) if len(each) > 1]
+    return ", ".join([f"profile {outcome.profile.revision}", *plan, *lists, *_again(outcome.replayed)])
+
+
+@_told.register
+def _published(outcome: Published) -> str:
+    return ", ".join([_policy(outcome.policy), *_again(outcome.replayed)])
+
+
+@_told.register
+def _superseded(outcome: Superseded) -> str:
+    return f"superseded by {outcome.revision}"
+
+
+@_told.register
+def _nothing(_outcome: Nothing) -> str:
+    return "nothing"
+
+
+@_told.register
+def _refusals(outcome: RefusalCounts) -> str:
+    return " ".join(["refusals", *(f"{row.cap}*{row.times}@{_seconds(row.minute_ms)}" for row in outcome.rows)])
+
+
+@_told.register
+def _alerts(outcome: AlertRows) -> str:
+    rows = (f"{row.cap}:{_percent(row.ppm)}@{_seconds(row.at_ms)}" for row in outcome.rows)
+    return " ".join(["alerts", *rows])
+
+
+@_told.register
 def _verified(outcome: Verified) -> str:
     counts = f"{outcome.entries} entries, {outcome.meters} meters, {outcome.open} open"
     state = "verified" if outcome.complete and not outcome.differences else "broken"
     return ", ".join([f"{state} {counts}", *([outcome.why] if outcome.why else [])])
+
+
+def _again(replayed: bool) -> list[str]:
+    return ["again"] if replayed else []
+
+
+def _refused(miss: Refused) -> str:
+    """`ten:exhausted`, with the second at which there will be room where that is known."""
+    frees = f"@{_seconds(miss.frees_ms)}" if miss.frees_ms else ""
+    return f"{miss.leg.cap}:{miss.reason}{frees}"
+
+
+def _policy(policy: Revised) -> str:
+    return f"policy {policy.revision} {policy.body.get('default_plan')}"
+
+
+def _percent(ppm: int) -> str:
+    return f"{ppm / 10_000:g}%"
 
 
 def _overrun(record: Record) -> Iterator[str]:
@@ -121,4 +191,4 @@ def _amounts(amounts: Mapping[str, int]) -> str:
 
 
 def _seconds(at_ms: int) -> str:
-    return f"{(at_ms - START_MS) / 1000:g}"
+    return f"{seconds(at_ms):g}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from capguard.ledger.commands import Fetch, Verify
-from capguard.testing.conformance.builders import cap, check, extend, reserve, settle
+from capguard.testing.conformance.builders import cap, check, extend, look, release, reserve, settle
 from capguard.testing.conformance.script import case, wait
 
 TEN = cap("ten", 10)
@@ -100,8 +100,14 @@ CASES = (
         (reserve("r3", 5, TEN, expected=1), "held"),
         wait(70),
         (check(0, TEN), "held"),
-        (Verify(), "verified 6 entries, 1 meters, 0 open"),
-        ends={"ten": (3, 0, 0)},
+        (reserve("r4", 5, TEN, expected=1), "held"),
+        wait(70),
+        (look(TEN), "meters 4/0/0"),
+        (reserve("r5", 5, TEN, expected=1), "held"),
+        wait(70),
+        (release("other"), "nothing to release"),
+        (Verify(), "verified 10 entries, 1 meters, 0 open"),
+        ends={"ten": (5, 0, 0)},
     ),
     case(
         f"{MANY} overdue holds do not refuse the call that they left room for",

@@ -41,6 +41,18 @@ CASES = (
         ends={"ten": (0, 10, 0)},
     ),
     case(
+        "a refused raise tells why, judged on the whole hold beside what others have",
+        (reserve("r1", 5, TEN), "held"),
+        (reserve("r2", 2, TEN), "held"),
+        (settle("r2", 1), "settled 1"),
+        (extend("r1", amount=11), "denied ten:too_big"),
+        (extend("r1", amount=10), "denied ten:exhausted"),
+        (reserve("r3", 2, TEN), "held"),
+        (extend("r1", amount=9), "denied ten:in_flight"),
+        (extend("r1", amount=7), "extended to 7 until 60"),
+        ends={"ten": (1, 9, 0)},
+    ),
+    case(
         "more time alone is never refused, however full the meter",
         (reserve("r1", 5, TEN), "held"),
         (reserve("r2", 5, TEN), "held"),

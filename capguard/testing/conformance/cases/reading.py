@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from capguard.ledger.commands import Fetch, Verify
-from capguard.testing.conformance.builders import cap, extend, journal, look, release, reserve, settle
+from capguard.ledger.commands import Fetch, Refusals, Verify
+from capguard.testing.conformance.builders import cap, check, extend, journal, look, ms, release, reserve, settle
 from capguard.testing.conformance.script import case, wait
 
 TEN = cap("ten", 10)
@@ -75,6 +75,25 @@ CASES = (
         (journal(until=1), "lines 1:reserve:r1@0"),
         (journal(since=1, until=2), "lines 2:reserve:r2@1"),
         (journal(since=1, until=2, user="u1"), "lines"),
+    ),
+    case(
+        "refusals are counted by cap, identity and minute, and come in pages",
+        (reserve("r1", 11, TEN), "denied ten:too_big"),
+        wait(59.999),
+        (reserve("r1", 11, TEN, cap("other", 10)), "denied ten:too_big other:too_big"),
+        (check(11, TEN), "denied ten:too_big"),
+        wait(0.001),
+        (reserve("r1", 11, cap("ten", 10, who="u2")), "denied ten:too_big"),
+        wait(60),
+        (reserve("r1", 11, TEN), "denied ten:too_big"),
+        (Refusals(), "refusals ten*2@0 other*1@0 ten*1@60 ten*1@120"),
+        (Refusals(limit=2), "refusals ten*2@0 other*1@0"),
+        (Refusals(limit=2, after=(ms(0), cap("other").meter)), "refusals ten*1@60 ten*1@120"),
+        (Refusals(after=(ms(0), TEN.meter)), "refusals other*1@0 ten*1@60 ten*1@120"),
+        (Refusals(since_ms=ms(59.999)), "refusals ten*2@0 other*1@0 ten*1@60 ten*1@120"),
+        (Refusals(since_ms=ms(60)), "refusals ten*1@60 ten*1@120"),
+        (Refusals(until_ms=ms(120)), "refusals ten*2@0 other*1@0 ten*1@60"),
+        (Refusals(since_ms=ms(61), until_ms=ms(61)), "refusals ten*1@60"),
     ),
     case(
         "verify counts entries, meters and open reservations",

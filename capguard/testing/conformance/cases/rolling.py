@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from capguard.ledger.caps import Leg
-from capguard.testing.conformance.builders import cap, look, reserve, settle
+from capguard.testing.conformance.builders import cap, extend, look, reserve, settle
 from capguard.testing.conformance.script import case, wait
 
 
@@ -80,6 +80,25 @@ CASES = (
         (reserve("r2", 10, minute(61)), "held"),
         (settle("r1", 12), "settled 12"),
         ends={minute(0): (12, 0, 0), minute(61): (0, 10, 0)},
+    ),
+    case(
+        "a raise is judged on the window that is on",
+        (reserve("r1", 2, minute(0)), "held"),
+        wait(1),
+        (reserve("r2", 7, minute(1)), "held"),
+        (extend("r1", amount=4), "denied roll:in_flight"),
+        (extend("r1", amount=3), "extended to 3 until 60"),
+        ends={minute(1): (0, 10, 0)},
+    ),
+    case(
+        "a raise in a bucket that has left takes no room",
+        (reserve("r1", 2, minute(0), ttl=600), "held"),
+        wait(60),
+        (reserve("r2", 8, minute(60)), "held"),
+        (extend("r1", amount=3), "denied roll:in_flight"),
+        wait(1),
+        (extend("r1", amount=10), "extended to 10 until 600"),
+        ends={minute(60): (0, 18, 0), minute(61): (0, 8, 0)},
     ),
     case(
         "what is booked beyond the limit is overrun of the bucket",

@@ -34,7 +34,7 @@ CASES = (
         "the last candidate passes the downgrade cap",
         (
             reserve_one_of("r1", model("big", 9, TO_1), model("small", 6, LAST)),
-            "held small, passing cheaper cheaper",
+            "held small, passing cheaper",
         ),
         (settle("r1", 6), "settled 6"),
         ends={"cheaper": (6, 0, 0)},

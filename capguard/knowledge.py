@@ -1,0 +1,78 @@
+"""What a process knows of the policy in force and of its users' profiles, and how it learns that they have changed."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+
+from capguard.arguments import Request
+from capguard.identity import Identity
+from capguard.ledger.outcomes import Revised, Stale
+from capguard.planner import Draft, Overview, Planner
+from capguard.policy.document import Policy
+from capguard.policy.load import load_policy
+from capguard.policy.profile import NO_PROFILE, UserProfile
+
+PROFILES = 65_536
+"""Profiles that a process remembers; the ones it used last."""
+
+
+class Knowledge:
+    """The planner of the policy in force, and the profiles that were seen. Commands carry the revisions known here.
+
+    A backend that has newer ones answers `Stale` with them, so nothing here needs to be watched or to expire.
+    """
+
+    def __init__(self, policy: Policy, revision: int | None):
+        self._lock = threading.Lock()
+        self._planner = Planner(policy)
+        self._revision = revision
+        self._profiles: OrderedDict[str, UserProfile] = OrderedDict()
+
+    @property
+    def planner(self) -> Planner:
+        return self._planner
+
+    @property
+    def revision(self) -> int | None:
+        """The revision of the published policy; None where the process brought its own."""
+        return self._revision
+
+    def draft(self, request: Request, now_ms: int, *, book: bool) -> Draft:
+        """A call as the policy and the profile that are known would have it."""
+        with self._lock:
+            planner, revision = self._planner, self._revision
+        draft = planner.draft(request, self.profile(request.identity.user), now_ms, book=book)
+        return draft if revision is None else draft._replace(policy=revision)
+
+    def overview(self, identity: Identity, now_ms: int) -> Overview:
+        """An identity's caps and sources."""
+        return self._planner.overview(identity, self.profile(identity.user), now_ms)
+
+    def profile(self, user: str | None) -> UserProfile:
+        """What is known of a user; an empty profile where nothing is."""
+        if user is None or user not in self._profiles:
+            return NO_PROFILE
+        return self._profiles.get(user, NO_PROFILE)
+
+    def learn(self, user: str | None, stale: Stale) -> None:
+        """Take in the revisions that a backend sent back."""
+        if stale.profile is not None and user is not None:
+            self.learn_profile(user, stale.profile)
+        if stale.policy is not None:
+            self.learn_policy(stale.policy)
+
+    def learn_profile(self, user: str, revised: Revised) -> None:
+        with self._lock:
+            self._profiles[user] = UserProfile.of(revised)
+            self._profiles.move_to_end(user)
+            while len(self._profiles) > PROFILES:
+                self._profiles.popitem(last=False)
+
+    def learn_policy(self, revised: Revised) -> None:
+        """Switch to another revision of the published policy. One that brought its own keeps it."""
+        if self._revision is None or self._revision == revised.revision:
+            return
+        planner = Planner(load_policy(dict(revised.body)))
+        with self._lock:
+            self._planner, self._revision = planner, revised.revision

@@ -1,0 +1,93 @@
+"""A downgrade to a dearer model is refused where both prices are known: by a Guard, by publish, at its place."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from capguard import Guard, PolicyError
+from capguard.acceptance import accepted
+
+PRICES = {
+    "small": {"input": 1, "output": 2},
+    "big": {"input": 10, "output": 20},
+    "chatty": {"input": 1, "output": 30},
+    "local": {"free": True},
+}
+
+
+def steering(to: str, **fields: Any) -> dict[str, Any]:
+    return {"id": "cheaper", "limit": 1, "action": "downgrade", "to": to, **fields}
+
+
+DEARER: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "own prices": ({"downgrade": {"small": "big"}}, ["downgrade.small"]),
+    "dearer in output alone": ({"downgrade": {"small": "chatty"}}, ["downgrade.small"]),
+    "from a free model": ({"downgrade": {"local": "small"}}, ["downgrade.local"]),
+    "the book": ({"downgrade": {"gpt-4o-mini": "gpt-4o"}}, ["downgrade.gpt-4o-mini"]),
+    "a pattern": ({"downgrade": {"gpt-4o-mini*": "gpt-4o"}}, ['downgrade."gpt-4o-mini*"']),
+    "a pattern that has its own target": (
+        {
+            "prices": {"s-zz": {"input": 1, "output": 2}, "b-zz": {"input": 3, "output": 4}},
+            "downgrade": {"*-zz": "b-zz"},
+        },
+        ['downgrade."*-zz"'],
+    ),
+    "a cap": ({"caps": [steering("big", match={"model": "small"})]}, ["caps[0] (cheaper).to"]),
+    "a cap of a plan": (
+        {"plans": {"pro": {"caps": [steering("big", match={"model": ["local", "chatty"]})]}}},
+        ["plans.pro.caps[0] (cheaper).to"] * 2,
+    ),
+    "a cap of a user": (
+        {"users": {"u": {"caps": [steering("big", match={"model": "small"})]}}},
+        ["users.u.caps[0] (cheaper).to"],
+    ),
+    "all at once": (
+        {"downgrade": {"small": "big"}, "caps": [steering("big", match={"model": "small"})]},
+        ["downgrade.small", "caps[0] (cheaper).to"],
+    ),
+}
+FINE: dict[str, dict[str, Any]] = {
+    "cheaper": {"downgrade": {"big": "small"}},
+    "the same price": {"downgrade": {"small": "small2"}, "prices": {**PRICES, "small2": {"input": 1, "output": 2}}},
+    "a target without a price": {"downgrade": {"small": "nobody-knows"}},
+    "a model without a price": {"downgrade": {"nobody-knows": "big"}},
+    "a pattern that has dearer models too": {"downgrade": {"*": "gpt-4o-mini"}},
+    "a pattern whose target is among its models": {"downgrade": {"gpt-4o*": "gpt-4o-mini"}},
+    "models that another entry speaks for": {"downgrade": {"smal*": "big", "small": "local"}},
+    "a cap for every model": {"caps": [steering("big")]},
+    "a cap that only warns": {"caps": [{"id": "a", "limit": 1, "action": "warn", "match": {"model": "small"}}]},
+}
+
+
+@pytest.mark.parametrize(("policy", "places"), DEARER.values(), ids=DEARER)
+def test_refused(policy: dict[str, Any], places: list[str]) -> None:
+    """Every one of them is a finding, with both prices in it."""
+    with pytest.raises(PolicyError, match="a dearer model") as refused:
+        Guard("memory://", policy={"prices": PRICES, **policy})
+    assert [finding.place for finding in refused.value.findings] == places
+
+
+@pytest.mark.parametrize("policy", FINE.values(), ids=FINE)
+def test_fine(policy: dict[str, Any]) -> None:
+    """What is not dearer, or whose prices nobody knows, is accepted."""
+    assert accepted({"prices": PRICES, **policy}).prices
+
+
+def test_published(tmp_path: Any) -> None:
+    """Neither the first policy nor a later one; the one in force stays."""
+    url, bad = f"sqlite:///{tmp_path}/ledger.db", {"downgrade": {"gpt-4o-mini": "gpt-4o"}}
+    with pytest.raises(PolicyError, match="a dearer model"):
+        Guard(url, initial_policy=bad)
+    with Guard(url, initial_policy={}) as guard:
+        with pytest.raises(PolicyError, match="a dearer model"):
+            guard.publish(bad)
+        assert [each.revision for each in guard.history()] == [1]
+
+
+def test_the_prices_are_told() -> None:
+    with pytest.raises(PolicyError) as refused:
+        accepted({"prices": PRICES, "downgrade": {"small": "big"}})
+    (finding,) = refused.value.findings
+    assert "'big' costs 10 and 20 USD per million input and output tokens, 'small' 1 and 2 USD" in finding.found
