@@ -203,6 +203,19 @@ def test_throttle_waits_for_room(opened: Opened, clock: ManualClock) -> None:
     assert 120 <= seconds_since(start, clock) <= 124.3
 
 
+def test_throttle_knows_which_bucket_is_enough(opened: Opened, clock: ManualClock) -> None:
+    """60 of 100 tokens, then 30: a call of 50 waits until the 60 are out of the minute, one of 75 for the 30 too."""
+    guard = opened({"caps": [throttle(unit="tokens", limit=100)]})
+    start = clock.now
+    for tokens, seconds in ((60, 10), (30, 0)):
+        assert guard.allow(user="u1", usage=Usage(output_tokens=tokens))
+        clock.advance(seconds=seconds)
+    guard.release(guard.reserve(user="u1", usage=Usage(output_tokens=50)))
+    assert 61 <= seconds_since(start, clock) <= 61.1
+    guard.reserve(user="u1", usage=Usage(output_tokens=75))
+    assert 71 <= seconds_since(start, clock) <= 71.1
+
+
 async def test_throttle_in_a_loop(opened: Opened, clock: ManualClock) -> None:
     """The same for coroutines: five calls of one user at two a minute take two minutes."""
     guard = opened({"caps": [throttle()]})

@@ -23,7 +23,7 @@ PLANS: dict[str, Any] = {
         "free": {"caps": [{"id": "monthly", "limit": 1}, {"id": "tokens", "limit": 10, "unit": "tokens"}]},
         "pro": {"caps": [{"id": "monthly", "limit": 10}]},
     },
-    "users": {"ann": {"caps": [{"id": "monthly", "limit": 2}]}},
+    "users": {"ann": {"caps": [{"id": "monthly", "limit": 2}]}, "bob": {"plan": "pro"}},
     "caps": [{"id": "all", "limit": 100, "per": []}],
     "prices": PRICES,
 }
@@ -209,6 +209,8 @@ def test_an_override_that_fits_no_more_is_left_out(two: Any, caplog: pytest.LogC
         ("u1", "pro", [], 10),  # the call's plan
         ("ann", None, [], 2),  # the file's change for a user
         ("ann", "pro", [], 2),
+        ("bob", None, [], 10),  # the file's plan for a user
+        ("bob", None, [("assign", {"plan": "free"})], 1),  # what was said at run time comes before it
         ("u1", None, [("assign", {"plan": "pro"})], 10),
         ("u1", "free", [("assign", {"plan": "pro"})], 1),  # what the call says comes first
         ("u1", "typo", [("assign", {"plan": "pro"})], 1),  # unknown: the default
@@ -369,8 +371,8 @@ def test_a_replay_after_a_change_keeps_its_rates(two: Any) -> None:
     here, there = two({"prices": PRICES})
     call = {"user": "u1", "model": "big", "prompt": "x", "max_tokens": 1, "id": "once"}
     here.reserve(**call)
-    there.publish({"prices": {"big": {"input": 1000 / 10, "output": 100}}})
-    here.settle(here.reserve(**call), usage=Usage(input_tokens=5))
+    there.publish({"prices": {"big": {"input": 100, "output": 100}}})
+    there.settle(there.reserve(**call), usage=Usage(input_tokens=5))
     assert last(here).cost == Decimal("0.00005")
 
 
@@ -414,10 +416,11 @@ def booked(guard: Guard, clock: ManualClock) -> None:
     spend(guard, 12)
     assert guard.allow(user="u1", amount=2, feature="chat")
     guard.reserve(user="u1", cost=1)
-    is_late = guard.reserve(user="u1", cost=5)
+    is_late, taken_back = guard.reserve(user="u1", cost=5), guard.reserve(user="u1", cost=4)
     clock.advance(days=12)
     guard.release(guard.reserve(user="u1", cost=1))
     guard.settle(is_late, cost=1)
+    guard.release(taken_back)
     spend(guard, 3)
     spend(guard, 1, model="big")
     spend(guard, 7, user="u2")
@@ -481,6 +484,16 @@ def test_backfill_leaves_what_is_there(opened: Opened, clock: ManualClock) -> No
     spend(guard, 4)
     guard.publish(with_caps(cap), backfill=True)
     assert spent(guard, "new") == 2
+
+
+def test_backfill_opens_no_closed_period(opened: Opened, clock: ManualClock) -> None:
+    """Each cap takes in its own current period, however far back another one looks."""
+    guard = opened(None, initial_policy=OLD)
+    spend(guard, 1)
+    clock.advance(days=1)
+    spend(guard, 2)
+    guard.publish(with_caps({"id": "d", "limit": 9, "window": "daily"}, {"id": "m", "limit": 9}), backfill=True)
+    assert (spent(guard, "d"), spent(guard, "m"), len(last(guard).body["moves"])) == (2, 3, 2)
 
 
 def test_backfill_is_for_new_caps(opened: Opened) -> None:

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from capguard.backends.memory import MemoryBackend
+from capguard.ledger.caps import MeterState
 from capguard.ledger.commands import Command, Journal
-from capguard.ledger.outcomes import Lines
+from capguard.ledger.outcomes import Denied, Lines
 from capguard.testing.clock import ManualClock
 from capguard.testing.conformance.builders import cap, extend, model, release, reserve, reserve_one_of, settle
 
@@ -85,3 +86,13 @@ def test_refusals_are_counted_per_cap_identity_and_minute() -> None:
     backend.execute(reserve("r", 11, TEN))
     first = TEN.period + 12 * 3600 * 1000
     assert backend._books.denials == {(TEN.meter, first): 3, (theirs.meter, first): 1, (TEN.meter, first + 60_000): 1}
+
+
+def test_a_refused_raise_shows_the_meter_as_others_left_it() -> None:
+    """Its own hold is part of the amount that does not fit, and is not counted twice."""
+    backend = MemoryBackend(ManualClock())
+    for command in (reserve("spent", 1, TEN, book=True), reserve("theirs", 2, TEN), reserve("r", 5, TEN)):
+        backend.execute(command)
+    outcome = backend.execute(extend("r", amount=8))
+    assert isinstance(outcome, Denied)
+    assert [(miss.amount, miss.meter) for miss in outcome.refused] == [(8, MeterState(1, 2, 0))]

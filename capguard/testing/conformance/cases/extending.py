@@ -85,7 +85,9 @@ CASES = (
         "a raise is per unit, and a leg of 0 stays 0",
         (reserve("r1", {"usd": 2}, TEN, cap("words", unit="tokens")), "held"),
         (extend("r1", amount={"usd": 3, "tokens": 50}), "extended to 3+0 until 60"),
-        ends={"ten": (0, 3, 0), cap("words", unit="tokens"): (0, 0, 0)},
+        (reserve("r2", {"usd": 2, "tokens": 0}, TEN, cap("words", unit="tokens")), "held"),
+        (extend("r2", amount={"usd": 3, "tokens": 50}), "extended to 3+0 until 60"),
+        ends={"ten": (0, 6, 0), cap("words", unit="tokens"): (0, 0, 0)},
     ),
     case(
         "after the expiry there is nothing to extend",

@@ -8,6 +8,7 @@ from capguard.testing.conformance.paying import backfill, publish
 from capguard.testing.conformance.script import case, wait
 
 OLD, NEW = cap("old", 10), cap("new", 10)
+YESTERDAY, TOMORROW = cap("old", at=-86400), cap("old", at=86400)
 MANY = 1001
 """More meters than two entries open."""
 
@@ -31,12 +32,9 @@ CASES = (
     ),
     case(
         "every period of a meter is filled by itself",
-        (reserve("r1", 1, cap("old", at=0), book=True), "settled"),
-        (
-            publish("first", fill=backfill({cap("old", at=-86400): 3, cap("old", at=0): 9}, last=1)),
-            "policy 1 first",
-        ),
-        ends={cap("old", at=-86400): (3, 0, 0), cap("old"): (1, 0, 0)},
+        (reserve("r1", 1, OLD, book=True), "settled"),
+        (publish("first", fill=backfill({YESTERDAY: 3, OLD: 9, TOMORROW: 2}, last=1)), "policy 1 first"),
+        ends={YESTERDAY: (3, 0, 0), OLD: (1, 0, 0), TOMORROW: (2, 0, 0)},
     ),
     case(
         "where nothing is to be filled there is no entry of it",

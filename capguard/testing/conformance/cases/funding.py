@@ -218,6 +218,15 @@ CASES = (
         ends={G1: (2, 0, 0), G2: (2, 0, 0), UNPAID: (1, 0, 0)},
     ),
     case(
+        "a grant that stands beside a revoked one pays as before",
+        (give("g1", 3), "profile 1, grants g1"),
+        (give("g2", 2), "profile 2, grants g1 g2"),
+        (reserve("r1", 1, UNPAID, sources=(G1, G2), profile=2), "held"),
+        (revoke("g1"), "profile 3, grants -g1 g2"),
+        (settle("r1", 4), "settled 4, crossing g2@100%"),
+        ends={G1: (1, 0, 0), G2: (2, 0, 0), UNPAID: (1, 0, 0)},
+    ),
+    case(
         "a grant of the same name that another user has is none of this call's",
         (give("g1", 3, user="u2"), "profile 1, grants g1"),
         (revoke("g1", user="u2"), "profile 2, grants -g1"),

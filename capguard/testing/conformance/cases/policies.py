@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from capguard.ledger.commands import Check, PolicyInForce
+from capguard.ledger.commands import Check, PolicyInForce, Publish
 from capguard.testing.conformance.builders import cap, journal, reserve
 from capguard.testing.conformance.paying import assign, publish
 from capguard.testing.conformance.script import case, wait
@@ -37,12 +37,19 @@ CASES = (
         (journal(), "lines 1:publish:@0 2:publish:@10 3:publish:@10"),
     ),
     case(
+        "an empty policy is one too",
+        (Publish({}, None), "policy 1 None"),
+        (Publish({}, None), "policy 1 None, again"),
+        (PolicyInForce(), "policy 1 None"),
+    ),
+    case(
         "a policy that was written from one that is in force no more changes nothing",
         (publish("first", base=0), "policy 1 first"),
         (publish("mine", base=0), "superseded by 1"),
         (publish("first", base=0), "superseded by 1"),
         (publish("mine", base=1), "policy 2 mine"),
         (publish("theirs", base=1), "superseded by 2"),
+        (publish("theirs", base=3), "superseded by 2"),
         (PolicyInForce(), "policy 2 mine"),
         (journal(), "lines 1:publish:@0 2:publish:@0"),
     ),

@@ -100,21 +100,20 @@ CASES = (
         (settle("r1", 5), "settled 5, crossing other@50% ten@50%"),
         ends={"ten": (5, 0, 0), "other": (5, 0, 0)},
     ),
-    case(
-        "a call tells what all those have reached that ended for its sake",
-        [(reserve(f"r{n}", 1, CROWD, expected=int(n % 20 > 0), thresholds=(80,)), "held") for n in range(MANY)],
-        wait(70),
-        (reserve("late", 13, CROWD), "held, crossing many@80%"),
-        ends={"many": (MANY - 13, 13, 0)},
-    ),
-    case(
-        "a refusal and a check tell what has ended before they refuse",
-        [(reserve(f"r{n}", 1, CROWD, thresholds=(80, 100), ttl=60 + (n >= 220)), "held") for n in range(MANY)],
-        wait(70),
-        (check(1, CROWD), "denied many:in_flight, crossing many@80%"),
-        wait(1),
-        (reserve("late", 1, CROWD), "denied many:exhausted, crossing many@100%"),
-        ends={"many": (MANY, 0, 0)},
+    *(
+        case(
+            f"whoever needs the room of {MANY} that have expired is told what all of them reached: {name}",
+            [(reserve(f"r{n}", 1, CROWD, expected=int(n % 20 > 0), thresholds=(80,)), "held") for n in range(MANY)],
+            wait(70),
+            (command, answer),
+            ends={"many": (MANY - 13, held, 0)},
+        )
+        for name, command, answer, held in (
+            ("a reserve that fits", reserve("late", 13, CROWD), "held, crossing many@80%", 13),
+            ("a reserve that does not", reserve("late", 14, CROWD), "denied many:exhausted, crossing many@80%", 0),
+            ("a check that fits", check(13, CROWD), "held, crossing many@80%", 0),
+            ("a check that does not", check(14, CROWD), "denied many:exhausted, crossing many@80%", 0),
+        )
     ),
     case(
         "a late settle tells what it adds",
