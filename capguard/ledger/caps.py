@@ -9,7 +9,7 @@ from functools import lru_cache
 from hashlib import blake2b
 from typing import Literal, NamedTuple
 
-from capguard.ledger.windows import Window
+from capguard.ledger.windows import FOREVER_MS, Window
 
 Action = Literal["block", "downgrade", "clamp", "throttle", "warn", "dry_run"]
 
@@ -35,6 +35,7 @@ class CapRule:
     public: bool = False
     min_output: int = 0
     max_wait_ms: int = 0
+    idle_ms: int = 0
 
     @property
     def kind(self) -> tuple[object, ...]:
@@ -76,11 +77,16 @@ def scope_text(per: tuple[str, ...], values: tuple[str | None, ...]) -> str:
     return json.dumps(dict(zip(per, values, strict=True)), ensure_ascii=False, separators=(",", ":"))
 
 
+KEPT_MS = 48 * 3600 * 1000
+"""How long a store keeps a meter after its period: twice the longest hold, so that none can still stand on it."""
+
+
 class Leg(NamedTuple):
     """One cap as it holds for one call: the meter, and the period that is on. The call's amount in `unit` goes on it.
 
     A rolling window counts every period from `since` on. `ends` is when what is counted now is gone. `step` is the
-    candidate that a refusing downgrade cap names, -1 for none. A source is a leg too, with the action `included` or
+    candidate that a refusing downgrade cap names, -1 for none. With `idle_ms`, the period is that of the run that is
+    on, which ends when the meter was not used for so long. A source is a leg too, with the action `included` or
     `grant`: its limit is what it can pay, until it `ends`.
     """
 
@@ -99,10 +105,20 @@ class Leg(NamedTuple):
     ignore_grants: bool = False
     min_output: int = 0
     max_wait_ms: int = 0
+    idle_ms: int = 0
 
     @property
     def enforcing(self) -> bool:
         return self.action in ENFORCING
+
+    @property
+    def rolling(self) -> bool:
+        return self.since != self.period
+
+    @property
+    def gone_ms(self) -> int:
+        """When the meter's period is closed for good: nothing is booked on it any more, and a store drops it."""
+        return min(FOREVER_MS, self.ends + (0 if self.rolling else KEPT_MS))
 
 
 class Move(NamedTuple):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from capguard.ledger.books import Books
+from capguard.ledger.caps import MeterState
 from capguard.ledger.commands import (
     Alerts,
     Check,
@@ -27,7 +28,8 @@ from capguard.ledger.commands import (
     Steer,
     Verify,
 )
-from capguard.ledger.ending import crossings, sweep
+from capguard.ledger.ending import crossings, sweep, window_on
+from capguard.ledger.idle import on_run, on_runs, use
 from capguard.ledger.judge import Verdict, judge
 from capguard.ledger.outcomes import (
     AlertRows,
@@ -64,6 +66,7 @@ def reserve(books: Books, command: Reserve, now_ms: int) -> Held | Denied | Stal
         return _replay(known, command)
     if stale := _stale(books, command, now_ms):
         return stale
+    command = on_runs(books, command, now_ms)
     verdict, swept = _judged(books, command, now_ms)
     if verdict.refused:
         denied = _denied(command, verdict, now_ms)
@@ -80,6 +83,7 @@ def check(books: Books, command: Check, now_ms: int) -> Held | Denied | Stale | 
     wanted = command.reserve
     if stale := _stale(books, wanted, now_ms):
         return stale
+    wanted = on_runs(books, wanted, now_ms)
     verdict, swept = _judged(books, wanted, now_ms)
     if verdict.refused:
         return _denied(wanted, verdict, now_ms)._replace(crossed=swept)
@@ -123,12 +127,13 @@ def _hold(books: Books, command: Reserve, verdict: Verdict, now_ms: int) -> tupl
     """Write the decision down: the meters, the entry, the reservation."""
     made = _made(command, verdict, now_ms)
     after = books.open(made.meters, verdict.shares, settled=command.book)
-    crossed = crossings(books, made, verdict.shares, after, now_ms) if command.book else ()
+    crossed = crossings(books, made, made.meters, verdict.shares, after, now_ms) if command.book else ()
     kind = "book" if command.book else "reserve"
     body = {**made._asdict(), "shares": verdict.shares}
     entry = books.append(now_ms, kind, command.id, made.identity.get("user"), body)
     record = _record(command, made, verdict.shares, entry)
     books.add(record, now_ms + command.retention_ms if command.book else record.expires_ms + command.grace_ms)
+    use(books, made.legs, now_ms, 0 if command.book else record.expires_ms + command.grace_ms)
     return record, crossed
 
 
@@ -178,7 +183,10 @@ def fetch(books: Books, command: Fetch, _now_ms: int) -> Found | Unknown:
 
 
 def look(books: Books, command: Look, now_ms: int) -> Meters:
-    return Meters(tuple([books.meter(leg) for leg in command.legs]), now_ms)
+    """The meters in the window that is on, in the run that is on; nothing where the period is gone."""
+    on = [on_run(books, leg, now_ms) for leg in command.legs]
+    states = [MeterState(0, 0, 0) if now_ms >= leg.gone_ms else books.meter(window_on(leg, now_ms)) for leg in on]
+    return Meters(tuple(states), now_ms)
 
 
 def journal(books: Books, command: Journal, now_ms: int) -> Lines:

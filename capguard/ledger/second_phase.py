@@ -6,6 +6,7 @@ from capguard.ledger.books import Books
 from capguard.ledger.caps import Amounts, Move
 from capguard.ledger.commands import Extend, Release, Settle
 from capguard.ledger.ending import book, shares_of, window_on
+from capguard.ledger.idle import use
 from capguard.ledger.judge import fits, refuses
 from capguard.ledger.outcomes import (
     Denied,
@@ -59,14 +60,16 @@ def extend(books: Books, command: Extend, now_ms: int) -> Extended | Ended | Den
     moves = [
         Move(leg.meter, leg.period, 0, new - old, 0)
         for leg, old, new in zip(record.made.meters, record.shares, wanted, strict=True)
-        if new != old
+        if new != old and now_ms < leg.gone_ms
     ]
     longer = record.made.created_ms + (command.ttl_ms or 0)
     record = record._replace(shares=wanted, expires_ms=max(record.expires_ms, longer))
     if moves:
         books.move(moves)
         books.append(now_ms, "extend", record.id, record.user, {"moves": moves})
-    books.update(record, record.expires_ms + record.made.grace_ms)
+    until_ms = record.expires_ms + record.made.grace_ms
+    books.update(record, until_ms)
+    use(books, record.made.legs, now_ms, until_ms)
     return Extended(record)
 
 
@@ -85,8 +88,8 @@ def _short(books: Books, record: Record, wanted: tuple[int, ...], now_ms: int) -
     return tuple(
         Refused(leg, new, meter._replace(held=meter.held - old))
         for leg, old, new in raised
-        if new > old and refuses(leg) and (on := window_on(leg, now_ms))
-        if not fits(leg, new - old, meter := books.meter(on))
+        if new > old and refuses(leg) and now_ms < leg.gone_ms
+        if not fits(leg, new - old, meter := books.meter(window_on(leg, now_ms)))
     )
 
 

@@ -51,6 +51,7 @@ def cap(
     ignore_grants: bool = False,
     min_output: int = 0,
     max_wait: int = 30,
+    idle: int = 0,
 ) -> Leg:
     """The leg of a cap for one identity, in the period that is on at `at`."""
     values = (who,) if isinstance(who, str) else who
@@ -74,6 +75,7 @@ def cap(
         ignore_grants=ignore_grants,
         min_output=min_output,
         max_wait_ms=max_wait * 1000,
+        idle_ms=idle * 1000,
     )
 
 
