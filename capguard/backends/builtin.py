@@ -9,18 +9,29 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from capguard.backends.base import Backend, Clock
 from capguard.plugins.hookspecs import hookimpl
 
+_REDIS = ("redis", "rediss")
 _NAMESPACE = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 @hookimpl
 def capguard_backend(url: str, namespace: str, clock: Clock) -> Backend | None:
-    """`memory://` and `sqlite://`."""
+    """`memory://`, `sqlite://`, `redis://` and `rediss://`."""
     scheme = urlsplit(url).scheme
     if scheme == "memory":
         from capguard.backends.memory import MemoryBackend
 
         return MemoryBackend(clock)
+    if scheme in _REDIS:
+        return _redis(url, namespace, clock)
     return _sqlite(url, namespace, clock) if scheme == "sqlite" else None
+
+
+def _redis(url: str, namespace: str, clock: Clock) -> Backend:
+    try:
+        from capguard.backends.redis import RedisBackend
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(f"{urlsplit(url).scheme}:// needs the extra: capguard[redis]") from error
+    return RedisBackend(url, namespace=_checked(namespace), clock=clock)
 
 
 def _sqlite(url: str, namespace: str, clock: Clock) -> Backend:
@@ -41,9 +52,13 @@ def _sqlite(url: str, namespace: str, clock: Clock) -> Backend:
 
 def _in_namespace(path: Path, namespace: str) -> Path:
     """A namespace of its own is a file of its own: `capguard.db`, `capguard.shop.db`."""
+    return path if _checked(namespace) == "default" else path.with_name(f"{path.stem}.{namespace}{path.suffix}")
+
+
+def _checked(namespace: str) -> str:
     if not _NAMESPACE.fullmatch(namespace):
         raise ValueError(f"namespace: {namespace!r:.60}; allowed: 1 to 64 letters, digits, _ and -")
-    return path if namespace == "default" else path.with_name(f"{path.stem}.{namespace}{path.suffix}")
+    return namespace
 
 
 def _seconds(url: str, text: str) -> float:

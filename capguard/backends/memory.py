@@ -172,10 +172,11 @@ class MemoryBooks:
     def last_entry(self) -> int:
         return len(self._lines)
 
-    def meters(self) -> Iterator[Move]:
+    def meters(self, now_ms: int) -> Iterator[Move]:
         for meter, periods in self._meters.items():
             for period, sums in periods.items():
-                yield Move(meter, period, *sums)
+                if now_ms < self._gone[meter, period]:
+                    yield Move(meter, period, *sums)
 
     def open_reservations(self) -> Iterator[Record]:
         return (record for record, _ in self._records.values() if record.state == "held")

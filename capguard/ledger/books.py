@@ -78,8 +78,8 @@ class Books(Protocol):
     def last_entry(self) -> int:
         """The number of the newest entry that was ever made."""
 
-    def meters(self) -> Iterable[Move]:
-        """Every meter that is stored."""
+    def meters(self, now_ms: int) -> Iterable[Move]:
+        """Every meter that is not gone."""
 
     def open_reservations(self) -> Iterable[Record]:
         """Every reservation that is held."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from base64 import urlsafe_b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -63,13 +64,19 @@ def meter_key(
     ignore_grants: bool,
     values: tuple[str | None, ...],
 ) -> str:
-    """The meter's identity as 32 hex digits.
+    """The meter's identity in 24 characters: 8 hex digits, by which a store may place it, and 16 of base64url.
 
     JSON delimits every part, so no two lists of names collide however they look when joined. The limit, the action
     and `match` are no part of it: changing them keeps the spend.
     """
     parts = json.dumps([cap, unit, per, window, overage_only, ignore_grants, values], separators=(",", ":"))
-    return blake2b(parts.encode(), digest_size=16).hexdigest()
+    return short_digest(parts, 16)
+
+
+def short_digest(text: str, size: int) -> str:
+    """A digest of so many bytes: its first four in hex, the others in base64url."""
+    digest = blake2b(text.encode(), digest_size=size).digest()
+    return digest[:4].hex() + urlsafe_b64encode(digest[4:]).rstrip(b"=").decode()
 
 
 @lru_cache(maxsize=16384)

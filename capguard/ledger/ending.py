@@ -47,8 +47,13 @@ def book(
     body = {"amounts": amounts, "facts": facts, "overrun": overrun, "moves": moves}
     entry = books.append(now_ms, kind, record.id, record.user, body)
     ended = record._replace(state=state, shares=new, booked=amounts, overrun=overrun, entry=entry)
-    books.update(ended, now_ms + record.made.retention_ms)
+    books.update(final(ended, now_ms) if state == "settled" else ended, now_ms + record.made.retention_ms)
     return ended, crossed
+
+
+def final(record: Record, now_ms: int) -> Record:
+    """What is remembered of a call that changes no more: what was made and what was booked, not its shares."""
+    return record._replace(state="settled", shares=(), expires_ms=now_ms)
 
 
 def crossings(

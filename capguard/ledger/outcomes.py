@@ -38,7 +38,8 @@ class Made(NamedTuple):
 class Record(NamedTuple):
     """A reservation as the ledger remembers it.
 
-    `shares` is what it holds, or what is booked for it once it has ended, on each of `made.meters`.
+    `shares` is what it holds, or what is booked for it once it has ended, on each of `made.meters`; of a settled call
+    that is read again nothing is known there any more, and `expires_ms` is when it was settled.
     """
 
     id: str

@@ -141,7 +141,7 @@ class SQLiteBooks:
         self._run(_ADD, (record.id, record.fingerprint, record.state, entry, record.expires_ms, due_ms))
 
     def update(self, record: Record, due_ms: int) -> None:
-        change: dict[str, Any] = {"shares": record.shares}
+        change: dict[str, Any] = {"shares": record.shares} if record.shares else {}
         if record.state != "held":
             change |= {"booked": record.booked, "overrun": record.overrun, "entry": record.entry}
         self._run(_UPDATE, (record.state, record.expires_ms, due_ms, _encode(change), record.id))
@@ -190,8 +190,8 @@ class SQLiteBooks:
         row = self._run("SELECT seq FROM sqlite_sequence WHERE name = 'entry'").fetchone()
         return 0 if row is None else int(row[0])
 
-    def meters(self) -> Iterator[Move]:
-        rows = self._run("SELECT key, period, settled, held, overrun FROM meter")
+    def meters(self, now_ms: int) -> Iterator[Move]:
+        rows = self._run("SELECT key, period, settled, held, overrun FROM meter WHERE gone > ?", (now_ms,))
         return (Move(*row) for row in rows)
 
     def open_reservations(self) -> Iterator[Record]:
@@ -225,6 +225,7 @@ def _record(
     fields["legs"] = tuple([Leg(*leg) for leg in fields["legs"]])
     fields["sources"] = tuple([Leg(*leg) for leg in fields["sources"]])
     made = Made(**fields)
+    shares = () if state == "settled" else shares
     if not (now := json.loads(change)):
         return Record(id, fingerprint, state, made, shares, expires, entry or 0, made.held if state != "held" else {})
     return Record(
@@ -232,7 +233,7 @@ def _record(
         fingerprint,
         state,
         made,
-        tuple(now["shares"]),
+        tuple(now.get("shares", shares)),
         expires,
         now.get("entry", entry),
         now.get("booked", {}),

