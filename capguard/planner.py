@@ -48,7 +48,7 @@ class Option(NamedTuple):
             return None
         without = replace(self.usage, output_tokens=0, reasoning_tokens=0)
         limit = self.usage.output_tokens // choices
-        return Scale(limit, self.tariff.amounts(without), self.tariff.per_output(choices))
+        return Scale(limit, self.tariff.bound(without), self.tariff.per_output(choices))
 
 
 class Draft(NamedTuple):
@@ -222,6 +222,7 @@ class Planner:
             n=request.n,
             default_output=self.policy.estimate.output,
         )
-        held = tariff.amounts(found.held)
-        expected = held if found.expected == found.held else tariff.amounts(found.expected)
+        held = tariff.bound(found.held)
+        same = found.expected == found.held and tariff.list_price is None
+        expected = held if same else tariff.amounts(found.expected)
         return Option(tariff, rates, held, expected, found.how, found.held)
