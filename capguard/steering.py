@@ -13,13 +13,15 @@ from capguard.arguments import checked_id
 from capguard.backfill import Backfilling
 from capguard.errors import BackendUnavailable, PolicyError
 from capguard.identity import checked_name
-from capguard.ledger.commands import PolicyInForce, Profile, Publish, Steer
+from capguard.ledger.commands import Look, PolicyInForce, Profile, Publish, Steer
 from capguard.ledger.flows import Flow
-from capguard.ledger.outcomes import Outcome, Published, Revised, Stale, Steered, Unknown
+from capguard.ledger.outcomes import Meters, Outcome, Published, Revised, Stale, Steered, Unknown
 from capguard.ledger.sources import GRANT
 from capguard.policy.changes import check_override
 from capguard.policy.document import Cap, Policy
+from capguard.policy.funding import credit_leg
 from capguard.policy.load import dump_policy, load_policy
+from capguard.policy.profile import UserProfile
 from capguard.results import GrantReceipt
 from capguard.terms import grant_terms, override_terms
 
@@ -148,8 +150,20 @@ class Steering:
         unit = unit or planner.funding_unit(user, profile)
         good_for = {"features": features, "models": models}
         terms = grant_terms(amount, unit, planner.units, id=id, until=until, priority=priority, **good_for)
-        revision = yield from self._steering(GRANT, user, terms, by, why)
+        used_up = yield from self._used_up(user, profile)
+        revision = yield from self._steering(GRANT, user, {**terms, "used_up": used_up}, by, why)
         return GrantReceipt(terms["id"], revision, planner.loosened(user, profile, unit, self._clock()))
+
+    def _used_up(self, user: str, profile: UserProfile) -> Flow[list[str]]:
+        """The user's grants of which all is settled, so that nothing is held: calls need not carry them any more."""
+        lasting = profile.lasting_at(self._clock())
+        if not lasting:
+            return []
+        looked = yield Look(tuple([credit_leg(credit, user) for credit in lasting]))
+        assert isinstance(looked, Meters)
+        self._tell_crossed(looked)
+        spent = zip(lasting, looked.states, strict=True)
+        return [credit.id for credit, meter in spent if meter.settled >= credit.amount]
 
     def _overriding(
         self,
@@ -219,6 +233,10 @@ class Steering:
             if not isinstance(outcome, Stale):
                 return outcome
         raise BackendUnavailable("calls were booked faster than the journal could be folded; nothing is published")
+
+    def _tell_crossed(self, outcome: Outcome) -> None:
+        """Tell which thresholds a step crossed."""
+        raise NotImplementedError
 
     def _changed(self, kind: str, revised: Revised, user: str | None) -> None:
         """Tell that something holds from now on that did not hold before."""
