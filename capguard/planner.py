@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ from capguard.identity import Identity, context
 from capguard.ledger.caps import Amounts, Leg
 from capguard.ledger.commands import Candidate, OnExpiry, Reserve, Scale
 from capguard.ledger.units import BUILT_IN
-from capguard.policy.document import Policy
+from capguard.policy.document import Cap, Policy
 from capguard.policy.profile import UserProfile
 from capguard.policy.resolve import apply, every_cap
 from capguard.pricing.estimate import estimate
@@ -164,6 +164,10 @@ class Planner:
         applied = apply(caps, placed, None, {}, now_ms, anonymous=True, looking=True)
         sources = rulebook.funding.sources(placed, None, profile, now_ms, good_for_all=True)
         return Overview(identity, standing.plan, applied.legs, sources, profile)
+
+    def check_targets(self, caps: Iterable[Cap]) -> None:
+        """Raise PolicyError where a downgrade of `caps`, brought in beside the policy's, goes dearer or in a circle."""
+        self._routes.check_targets(caps)
 
     def funding_unit(self, user: str, profile: UserProfile) -> str:
         """The unit in which a user's plan is funded."""

@@ -178,8 +178,9 @@ class Steering:
     ) -> Flow[int]:
         wanted = override_terms(cap, caps, until, fields)
         yield from self._learning(user)
-        for change, _ in wanted:
-            check_override(self._knowledge.planner.policy, user, change)
+        planner = self._knowledge.planner
+        made = [cap for change, _ in wanted for cap in check_override(planner.policy, user, change)]
+        planner.check_targets(made)
         revision = 0
         for _, terms in wanted:
             revision = yield from self._steering("override", user, terms, by, why)
