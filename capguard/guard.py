@@ -218,6 +218,11 @@ class Guard(Steering, Review):
         """
         self._observers.on(event, observer)
 
+    @property
+    def observer_failures(self) -> int:
+        """How often an observer of this Guard, or of a plugin, has failed since it was made. The log says which."""
+        return self._observers.failures.total()
+
     # ending
 
     def flush(self) -> None:
