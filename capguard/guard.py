@@ -40,9 +40,10 @@ from capguard.ledger.waiting import WaitingLine
 from capguard.planner import RETENTION_MS, Draft
 from capguard.plugins.manager import open_backend, plugged_observers
 from capguard.policy.load import load_policy
+from capguard.publishing import PolicySource, publication
 from capguard.results import Decision, Entry, Reservation, Settlement, Status, Verification
 from capguard.review import Review
-from capguard.steering import PolicySource, Steering, publication
+from capguard.steering import Steering
 
 if TYPE_CHECKING:
     from capguard.policy.document import Policy
@@ -91,12 +92,13 @@ class Guard(Steering, Review):
 
     @classmethod
     def from_env(cls) -> Guard:
-        """A Guard from CAPGUARD_URL (default `sqlite:///capguard.db`) and CAPGUARD_POLICY, a path.
+        """A Guard from CAPGUARD_URL (default `sqlite:///capguard.db`), CAPGUARD_POLICY, a path, and CAPGUARD_NAMESPACE.
 
         Without CAPGUARD_POLICY the published policy of the backend holds.
         """
-        path = os.environ.get("CAPGUARD_POLICY") or None
-        return cls(os.environ.get("CAPGUARD_URL") or "sqlite:///capguard.db", policy=path)
+        url = os.environ.get("CAPGUARD_URL") or "sqlite:///capguard.db"
+        namespace = os.environ.get("CAPGUARD_NAMESPACE") or "default"
+        return cls(url, policy=os.environ.get("CAPGUARD_POLICY") or None, namespace=namespace)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._backend.url!r})"

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from capguard import answers
-from capguard.acceptance import accepted
 from capguard.arguments import checked_id
-from capguard.backfill import Backfilling
-from capguard.errors import BackendUnavailable, PolicyError
+from capguard.errors import PolicyError
 from capguard.identity import checked_name
-from capguard.ledger.commands import Look, PolicyInForce, Profile, Publish, Steer
+from capguard.ledger.commands import Look, PolicyInForce, Profile, Steer
 from capguard.ledger.flows import Flow
-from capguard.ledger.outcomes import Meters, Outcome, Published, Revised, Stale, Steered, Unknown
+from capguard.ledger.outcomes import Meters, Outcome, Published, Revised, Steered, Unknown
 from capguard.ledger.sources import GRANT
 from capguard.policy.changes import check_override
-from capguard.policy.document import Cap, Policy
+from capguard.policy.document import Cap
 from capguard.policy.funding import credit_leg
-from capguard.policy.load import dump_policy, load_policy
 from capguard.policy.profile import UserProfile
+from capguard.publishing import PolicySource, publication, publishing
 from capguard.results import GrantReceipt
 from capguard.terms import grant_terms, override_terms
 
@@ -30,10 +27,6 @@ if TYPE_CHECKING:
     from capguard.knowledge import Knowledge
 
 T = TypeVar("T")
-BACKFILL_ROUNDS = 20
-"""How often a backfill that new entries have overtaken takes them in and tries again."""
-
-PolicySource = Policy | Mapping[str, Any] | str | os.PathLike[str]
 
 
 class Steering:
@@ -212,28 +205,13 @@ class Steering:
                 "this Guard was given policy=, which is the truth for its process; to steer policies live, make it"
                 " without policy= (initial_policy= publishes the first one) and publish"
             )
-        command = publication(policy, base, by, why)
-        outcome = (yield from self._backfilling(command)) if backfill else (yield command)
+        outcome = yield from publishing(publication(policy, base, by, why), self._clock, backfill=backfill)
         if not isinstance(outcome, Published):
             raise answers.refused(outcome)
         self._knowledge.learn_policy(outcome.policy)
         if not outcome.replayed:
             self._changed("publish", outcome.policy, None)
         return outcome.policy.revision
-
-    def _backfilling(self, command: Publish) -> Flow[Outcome]:
-        """Publish with what the journal says of the new caps, folding what is booked meanwhile until none is."""
-        yield from self._learning(None)
-        fold = Backfilling(self._knowledge.planner.policy, load_policy(dict(command.document)), self._clock())
-        if not fold:
-            return (yield command)
-        for _ in range(BACKFILL_ROUNDS):
-            while lines := answers.lines((yield fold.page)):
-                fold.add(lines)
-            outcome = yield command._replace(backfill=fold.command())
-            if not isinstance(outcome, Stale):
-                return outcome
-        raise BackendUnavailable("calls were booked faster than the journal could be folded; nothing is published")
 
     def _tell_crossed(self, outcome: Outcome) -> None:
         """Tell which thresholds a step crossed."""
@@ -253,13 +231,6 @@ class Steering:
             policy = yield PolicyInForce()
             if isinstance(policy, Published):
                 self._knowledge.learn_policy(policy.policy)
-
-
-def publication(
-    policy: PolicySource, base: int | None = None, by: str | None = None, why: str | None = None
-) -> Publish:
-    """The command that publishes a policy. Raises PolicyError for one that is refused."""
-    return Publish(dump_policy(accepted(policy)), base, by, why)
 
 
 def _cap_named(cap: str | None) -> dict[str, Any]:
