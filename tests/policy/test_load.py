@@ -267,7 +267,17 @@ ADVICE: dict[str, tuple[dict[str, Any], list[tuple[str, str]]]] = {
         {"plans": {"p": {"included": {"amount": 5}, "caps": [cap()]}}},
         [("plans.p.included", "no cap takes notice")],
     ),
-    "included with notice": ({"plans": {"p": {"included": {"amount": 5}, "caps": [cap(overage_only=True)]}}}, []),
+    "included with notice, grants without": (
+        {"plans": {"p": {"included": {"amount": 5}, "caps": [cap(overage_only=True)]}}},
+        [("plans.p.included", "no cap takes notice of grants")],
+    ),
+    "included and grants with notice": (
+        {
+            "plans": {"p": {"included": {"amount": 5}, "caps": [cap(overage_only=True)]}},
+            "caps": [cap("d", ignore_grants=True)],
+        },
+        [],
+    ),
     "a cap for a plan that is not": (
         {"plans": {"pro": {}}, "caps": [cap(match={"plan": ["pr*", "gold"]})]},
         [("caps[0] (c).match.plan", "'gold' matches no plan")],
