@@ -9,10 +9,10 @@ from capguard import answers
 from capguard.acceptance import accepted
 from capguard.backends.base import Clock
 from capguard.backfill import Backfilling
-from capguard.errors import BackendUnavailable
+from capguard.errors import BackendUnavailable, PolicyError
 from capguard.ledger.commands import PolicyInForce, Publish
 from capguard.ledger.flows import Flow
-from capguard.ledger.outcomes import Outcome, Published, Stale
+from capguard.ledger.outcomes import Nothing, Outcome, Published, Revised, Stale, Superseded
 from capguard.policy.document import Policy
 from capguard.policy.load import dump_policy, load_policy
 
@@ -44,6 +44,24 @@ def publishing(command: Publish, clock: Clock, *, backfill: bool) -> Flow[Outcom
         if not isinstance(outcome, Stale):
             return outcome
     raise BackendUnavailable("calls were booked faster than the journal could be folded; nothing is published")
+
+
+def policy_found(initial: PolicySource | None) -> Flow[Revised]:
+    """The policy that the backend holds; where it holds none, `initial` is published as the first.
+
+    Raises PolicyError where there is neither.
+    """
+    outcome = yield PolicyInForce()
+    if isinstance(outcome, Nothing) and initial is not None:
+        outcome = yield publication(initial, base=0, why="initial policy")
+        if isinstance(outcome, Superseded):  # another process was first: its policy holds
+            outcome = yield PolicyInForce()
+    if not isinstance(outcome, Published):
+        raise PolicyError(
+            "no policy: pass policy= (a file, a dict or a Policy; {} has no caps and books all), or publish one:"
+            " capguard policy push FILE, or initial_policy=; in the environment, CAPGUARD_POLICY names the file"
+        )
+    return outcome.policy
 
 
 def _folding(command: Publish, clock: Clock) -> Flow[Backfilling]:

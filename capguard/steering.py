@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 from capguard import answers
 from capguard.arguments import checked_id
+from capguard.driver import Driver
 from capguard.errors import PolicyError
 from capguard.identity import checked_name
-from capguard.ledger.commands import Look, PolicyInForce, Profile, Steer
+from capguard.ledger.commands import Look, Steer
 from capguard.ledger.flows import Flow
-from capguard.ledger.outcomes import Meters, Outcome, Published, Revised, Steered, Unknown
+from capguard.ledger.outcomes import Meters, Published, Steered, Unknown
 from capguard.ledger.sources import GRANT
 from capguard.policy.changes import check_override
 from capguard.policy.document import Cap
@@ -22,18 +23,9 @@ from capguard.publishing import PolicySource, publication, publishing
 from capguard.results import GrantReceipt
 from capguard.terms import grant_terms, override_terms
 
-if TYPE_CHECKING:
-    from capguard.backends.base import Clock
-    from capguard.knowledge import Knowledge
 
-T = TypeVar("T")
-
-
-class Steering:
+class Steering(Driver):
     """What a `Guard` can change. `by` and `why` stand in the journal beside the change."""
-
-    _knowledge: Knowledge
-    _clock: Clock
 
     def grant(self, *, user: str, amount: object, **terms: Any) -> GrantReceipt:
         """Give a user credit, which pays after the plan's allowance and before overage.
@@ -117,12 +109,6 @@ class Steering:
     ) -> int:
         """As `publish`."""
         return await self._arun(self._publishing(policy, base, backfill, by, why))
-
-    def _run(self, flow: Flow[T]) -> T:
-        raise NotImplementedError
-
-    async def _arun(self, flow: Flow[T]) -> T:
-        raise NotImplementedError
 
     def _granting(
         self,
@@ -212,25 +198,6 @@ class Steering:
         if not outcome.replayed:
             self._changed("publish", outcome.policy, None)
         return outcome.policy.revision
-
-    def _tell_crossed(self, outcome: Outcome) -> None:
-        """Tell which thresholds a step crossed."""
-        raise NotImplementedError
-
-    def _changed(self, kind: str, revised: Revised, user: str | None) -> None:
-        """Tell that something holds from now on that did not hold before."""
-        raise NotImplementedError
-
-    def _learning(self, user: str | None) -> Flow[None]:
-        """Read what holds now: the user's profile, and the published policy where that is the one in force."""
-        if user is not None:
-            profile = yield Profile(checked_name(user, "user"))
-            assert isinstance(profile, Steered)
-            self._knowledge.learn_profile(user, profile.profile)
-        if self._knowledge.revision is not None:
-            policy = yield PolicyInForce()
-            if isinstance(policy, Published):
-                self._knowledge.learn_policy(policy.policy)
 
 
 def _cap_named(cap: str | None) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from capguard import Cap, CapExceeded, Guard, IdempotencyMismatch, PolicyError
 from capguard.arguments import read_request
 from capguard.errors import UnknownReservation
-from capguard.results import SourceState
+from capguard.states import SourceState
 from capguard.testing import ManualClock
 from tests.kit import PRICES
 

@@ -12,7 +12,7 @@ import typer
 from capguard.cli import show
 from capguard.cli.opening import opened
 from capguard.cli.options import DEFAULT_NAMESPACE, DEFAULT_URL, Namespace, Since, Url, moment
-from capguard.results import Entry
+from capguard.journal import Entry
 
 
 class Kind(StrEnum):

@@ -12,7 +12,7 @@ from capguard.cli import exits, show
 from capguard.cli.opening import opened
 from capguard.cli.options import DEFAULT_NAMESPACE, DEFAULT_URL, Json, Namespace, PolicyFile, Url
 from capguard.ledger.caps import ENFORCING
-from capguard.results import CapState, Status
+from capguard.states import CapState, Status
 
 
 def status(

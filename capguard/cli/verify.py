@@ -9,7 +9,7 @@ import typer
 from capguard.cli import exits, show
 from capguard.cli.opening import opened
 from capguard.cli.options import DEFAULT_NAMESPACE, DEFAULT_URL, Json, Namespace, Url
-from capguard.results import MeterDifference, Verification
+from capguard.journal import MeterDifference, Verification
 
 
 def verify(url: Url = DEFAULT_URL, namespace: Namespace = DEFAULT_NAMESPACE, as_json: Json = False) -> None:
