@@ -1,4 +1,4 @@
-"""What a policy must be for a Guard to take it, beyond its grammar: no downgrade leads to a dearer model."""
+"""What a policy must be for a Guard to take it, beyond its grammar: downgrades lead to cheaper models, and end."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from fnmatch import fnmatchcase
 from itertools import chain
 
 from capguard.errors import Finding, PolicyError
-from capguard.policy.document import Cap, CapChange, Policy
+from capguard.policy.document import Cap, Policy
+from capguard.policy.downgrade import chain_from
 from capguard.policy.findings import indexed, joined, place_of, shown
 from capguard.policy.globs import best_match
 from capguard.policy.load import load_policy
@@ -18,23 +19,39 @@ from capguard.tariffs import Tariffs
 _PICO_PER_MILLION = 10**6  # pico-dollars per token, as dollars per million tokens
 
 
+Known = Callable[[str], Price | None]
+"""The price of a model; None where nobody knows one."""
+
+
 def accepted(source: object) -> Policy:
     """The policy in `source`, as `load_policy` takes it. Raises PolicyError also for downgrades to dearer models."""
     policy = load_policy(source)
-    if findings := [*_dearer_targets(policy)]:
-        raise PolicyError(findings)
+    known = Tariffs(policy).known
+    findings = [*_of_the_map(policy, known)]
+    findings += [finding for place, cap in _caps(policy) for finding in target_findings(policy, known, cap, place)]
+    if findings:
+        raise PolicyError([*dict.fromkeys(findings)])
     return policy
 
 
-def _dearer_targets(policy: Policy) -> Iterator[Finding]:
-    known = Tariffs(policy).known
+def target_findings(policy: Policy, known: Known, cap: Cap, place: str = "") -> Iterator[Finding]:
+    """What is wrong with the model that `cap`, of `policy` or brought in beside it, leads to: dearer, or a circle."""
+    if cap.action != "downgrade" or cap.to is None:
+        return
+    place, on = place or f"cap {shown(cap.id)}", (cap.match and cap.match.model) or ()
+    further = chain_from(policy.downgrade, cap.to)
+    for pattern in on:
+        if pattern in further:
+            way = [pattern, *further[: further.index(pattern) + 1]]
+            yield Finding(f"{place}.to", f"a circle: {' -> '.join(map(shown, way))}", "downgrades that end")
+        else:
+            yield from _judged(f"{place}.to", _served(pattern, policy), cap.to, known)
+
+
+def _of_the_map(policy: Policy, known: Known) -> Iterator[Finding]:
     for pattern, target in policy.downgrade.items():
         served = [model for model in _served(pattern, policy) if best_match(policy.downgrade, model) == pattern]
         yield from _judged(place_of(["downgrade", pattern]), served, target, known)
-    for place, cap in _caps(policy):
-        if cap.action == "downgrade" and cap.to is not None and cap.match is not None:
-            for pattern in cap.match.model or ():
-                yield from _judged(f"{place}.to", _served(pattern, policy), cap.to, known)
 
 
 def _served(pattern: str, policy: Policy) -> Collection[str]:
@@ -45,7 +62,7 @@ def _served(pattern: str, policy: Policy) -> Collection[str]:
     return [model for model in listed if fnmatchcase(model, pattern)]
 
 
-def _judged(place: str, models: Iterable[str], target: str, known: Callable[[str], Price | None]) -> Iterator[Finding]:
+def _judged(place: str, models: Iterable[str], target: str, known: Known) -> Iterator[Finding]:
     """A finding where `target` is dearer than every one of `models` whose price is known."""
     stands_in = known(target)
     prices = [price for model in models if model != target and (price := known(model)) is not None]
@@ -64,11 +81,16 @@ def _rates(price: Price) -> str:
     return f"{given} and {made} USD per million input and output tokens"
 
 
-def _caps(policy: Policy) -> Iterator[tuple[str, Cap | CapChange]]:
-    """Every cap as it is written, with its place."""
-    scopes: list[tuple[str, Iterable[Cap | CapChange]]] = [("", policy.caps)]
+def _caps(policy: Policy) -> Iterator[tuple[str, Cap]]:
+    """Every cap as it holds, with its place: those of users laid over the ones they change."""
+    scopes: list[tuple[str, Iterable[Cap]]] = [("", policy.caps)]
     scopes += [(place_of(["plans", name]), plan.caps) for name, plan in policy.plans.items()]
-    scopes += [(place_of(["users", name]), user.caps) for name, user in policy.users.items()]
     for place, caps in scopes:
         for index, cap in enumerate(caps):
             yield joined(place, f"caps{indexed(index, cap)}"), cap
+    for name, user in policy.users.items():
+        plans = policy.plans.values() if user.plan is None else [policy.plans[user.plan]]
+        for index, change in enumerate(user.caps):
+            place = joined(place_of(["users", name]), f"caps{indexed(index, change)}")
+            bases: list[Cap | None] = [cap for plan in plans for cap in plan.caps if cap.id == change.id]
+            yield from ((place, change.applied_to(base)) for base in bases or [None])

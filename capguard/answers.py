@@ -10,6 +10,7 @@ from capguard.arguments import OUTPUT_LIMITS, checked_id, ttl_ms
 from capguard.booking import Booking
 from capguard.errors import BackendUnavailable, CapExceeded, IdempotencyMismatch, PolicyError, UnknownReservation
 from capguard.identity import checked_name
+from capguard.journal import Entry, MeterDifference, Verification
 from capguard.ledger import units
 from capguard.ledger.caps import Leg
 from capguard.ledger.commands import Extend, Journal
@@ -40,21 +41,10 @@ from capguard.ledger.outcomes import (
     Verified,
 )
 from capguard.ledger.sources import GRANT, INCLUDED
-from capguard.results import (
-    CapStates,
-    Decision,
-    Entry,
-    MeterDifference,
-    Refusal,
-    Reservation,
-    Settlement,
-    Status,
-    Verification,
-    cap_state,
-    instant,
-    refusal,
-    source_state,
-)
+from capguard.readable import instant
+from capguard.refusals import Refusal, refusal
+from capguard.results import Decision, Reservation, Settlement
+from capguard.states import CapStates, Status, cap_state, source_state
 
 if TYPE_CHECKING:
     from capguard.planner import Draft, Overview

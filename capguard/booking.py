@@ -44,9 +44,12 @@ class Booking(NamedTuple):
         return self._settle({**self.expected, **counted}, (*self.tariff.flags, *flags), usage)
 
     def at_cost(self, cost: object) -> Settle:
-        """A cost in dollars that the caller knows; other units as they were expected."""
+        """A cost in dollars that the caller knows; other units, and `billed` by a list, as they were expected."""
         usd = units.parse("usd", cost, "cost")
-        amounts = {**self.expected, "usd": usd, "billed": self.tariff.billed(usd)}
+        amounts = {**self.expected, "usd": usd}
+        by_list = self.tariff.list_price is not None and "tokens" in self.expected  # a list prices tokens
+        if not by_list:
+            amounts["billed"] = self.tariff.billed(usd)
         return self._settle(amounts, ("given",), None)
 
     def at_expected(self, *flags: str) -> Settle:

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from capguard.arguments import Request
-    from capguard.guard import Guard
     from capguard.pricing.usage import Usage
+    from capguard.reserving import Reserving
 
 log = logging.getLogger("capguard")
 
@@ -39,7 +39,7 @@ class Call:
     A call entered inside another open call of the same Guard takes over its reservation, so that layers charge once.
     """
 
-    def __init__(self, guard: Guard, request: Request):
+    def __init__(self, guard: Reserving, request: Request):
         self.reservation: Reservation | None = None
         self.outer: Call | None = None
         self.closed = False
@@ -212,7 +212,7 @@ class Call:
             self._hold(*taken)
         return taken is not None
 
-    def give_to(self, guard: Guard, request: Request) -> tuple[Reservation, Booking] | None:
+    def give_to(self, guard: Reserving, request: Request) -> tuple[Reservation, Booking] | None:
         """Let an inner layer charge this call, if it is reserved and nobody has begun to book it."""
         passing = self._reader is not None and (not self._inside or _began(self._reader))
         begun = self.closed or self.recorded or passing

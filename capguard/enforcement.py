@@ -14,7 +14,7 @@ from capguard.ledger import units
 from capguard.ledger.caps import Leg
 from capguard.ledger.commands import Alerts, Journal, Refusals
 from capguard.ledger.outcomes import Alert, AlertRows, Line, Lines, Outcome, RefusalCount, RefusalCounts
-from capguard.results import instant
+from capguard.readable import instant
 
 LogKind = Literal[
     "denied",

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from capguard.results import Refusal
+    from capguard.refusals import Refusal
 
 Reason = Literal["exhausted", "in_flight", "too_big", "throttled"]
 

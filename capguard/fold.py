@@ -13,8 +13,8 @@ from capguard.ledger.money import dollars
 from capguard.ledger.outcomes import Line
 from capguard.policy.document import Policy
 from capguard.policy.fields import IDENTITY, TAG, is_field
+from capguard.readable import instant
 from capguard.report import WORST, PlanEconomics, Report, ReportRow, ShadowRow, UnderWater
-from capguard.results import instant
 
 _WATCHING = ("dry_run", "warn")
 _FORGOTTEN_AFTER = 2

@@ -13,7 +13,7 @@ from capguard.events import Event, Observers
 from capguard.ledger import units
 from capguard.ledger.outcomes import Denied, Held, Outcome, Record, Refused, Revised, Settled, Telling
 from capguard.ledger.sources import GRANT, INCLUDED
-from capguard.results import instant
+from capguard.readable import instant
 
 log = logging.getLogger("capguard")
 

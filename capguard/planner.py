@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ from capguard.identity import Identity, context
 from capguard.ledger.caps import Amounts, Leg
 from capguard.ledger.commands import Candidate, OnExpiry, Reserve, Scale
 from capguard.ledger.units import BUILT_IN
-from capguard.policy.document import Policy
+from capguard.policy.document import Cap, Policy
 from capguard.policy.profile import UserProfile
 from capguard.policy.resolve import apply, every_cap
 from capguard.pricing.estimate import estimate
@@ -48,7 +48,7 @@ class Option(NamedTuple):
             return None
         without = replace(self.usage, output_tokens=0, reasoning_tokens=0)
         limit = self.usage.output_tokens // choices
-        return Scale(limit, self.tariff.amounts(without), self.tariff.per_output(choices))
+        return Scale(limit, self.tariff.bound(without), self.tariff.per_output(choices))
 
 
 class Draft(NamedTuple):
@@ -165,6 +165,10 @@ class Planner:
         sources = rulebook.funding.sources(placed, None, profile, now_ms, good_for_all=True)
         return Overview(identity, standing.plan, applied.legs, sources, profile)
 
+    def check_targets(self, caps: Iterable[Cap]) -> None:
+        """Raise PolicyError where a downgrade of `caps`, brought in beside the policy's, goes dearer or in a circle."""
+        self._routes.check_targets(caps)
+
     def funding_unit(self, user: str, profile: UserProfile) -> str:
         """The unit in which a user's plan is funded."""
         rulebook = self._routes.rulebook
@@ -222,6 +226,7 @@ class Planner:
             n=request.n,
             default_output=self.policy.estimate.output,
         )
-        held = tariff.amounts(found.held)
-        expected = held if found.expected == found.held else tariff.amounts(found.expected)
+        held = tariff.bound(found.held)
+        same = found.expected == found.held and tariff.list_price is None
+        expected = held if same else tariff.amounts(found.expected)
         return Option(tariff, rates, held, expected, found.how, found.held)

@@ -8,7 +8,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from capguard.results import plain
+from capguard.readable import plain
 
 WORST = 20
 """Users under water that a report names per plan; all of them are counted."""

@@ -5,28 +5,23 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 from capguard import answers
-from capguard.backends.base import Clock
+from capguard.driver import Driver
 from capguard.enforcement import LogLine, LogReader
 from capguard.errors import PolicyError
 from capguard.fold import Fold
 from capguard.identity import Identity
-from capguard.ledger.commands import Command, Journal, PolicyInForce
+from capguard.ledger.commands import Journal, PolicyInForce
 from capguard.ledger.flows import Flow
 from capguard.ledger.outcomes import Nothing, Outcome, Published, Revised
 from capguard.ledger.windows import parse
 from capguard.policy.document import Policy
 from capguard.policy.holding import Holding, holding
 from capguard.policy.load import document_hash, load_policy
+from capguard.readable import instant
 from capguard.report import Report
-from capguard.results import instant
-
-if TYPE_CHECKING:
-    from capguard.knowledge import Knowledge
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +45,8 @@ class PolicyRevision:
         }
 
 
-class Review:
+class Review(Driver):
     """What a `Guard` can tell of the time before now."""
-
-    _knowledge: Knowledge
-    _clock: Clock
 
     def log(self, *, since: datetime | None = None, until: datetime | None = None) -> Iterator[LogLine]:
         """What caps did and what was steered within [since, until), oldest first. Raises ValueError for naive times.
@@ -114,21 +106,6 @@ class Review:
     async def acaps(self, *, user: str | None = None, plan: str | None = None) -> tuple[Holding, ...]:
         """As `caps`."""
         return await self._arun(self._holding(user, plan))
-
-    def carry_out(self, command: Command) -> Outcome:
-        raise NotImplementedError
-
-    async def acarry_out(self, command: Command) -> Outcome:
-        raise NotImplementedError
-
-    def _run(self, flow: Flow[T]) -> T:
-        raise NotImplementedError
-
-    async def _arun(self, flow: Flow[T]) -> T:
-        raise NotImplementedError
-
-    def _learning(self, user: str | None) -> Flow[None]:
-        raise NotImplementedError
 
     def _reporting(self, by: str, since: datetime | None, until: datetime | None) -> Flow[Report]:
         yield from self._learning(None)

@@ -5,10 +5,12 @@ A route is everything about a call but its size. It is the same for the next cal
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
+from capguard.acceptance import target_findings
+from capguard.errors import Finding, PolicyError
 from capguard.identity import Identity
 from capguard.ledger.caps import Leg
 from capguard.policy.changes import Change
@@ -106,6 +108,15 @@ class Routes:
         self._steers = any(cap.action == "downgrade" for cap in every_cap(policy))
         self._anonymous = policy.failure.missing_identity == "anonymous"
         self._remembered = lru_cache(_REMEMBERED)(self._find)
+        self._amiss = lru_cache(_REMEMBERED)(self._find_amiss)
+
+    def check_targets(self, caps: Iterable[Cap]) -> None:
+        """Raise PolicyError where a downgrade of `caps`, brought in beside the policy's, goes dearer or in a circle."""
+        if findings := [finding for cap in caps if cap.to is not None for finding in self._amiss(cap)]:
+            raise PolicyError([*dict.fromkeys(findings)])
+
+    def _find_amiss(self, cap: Cap) -> tuple[Finding, ...]:
+        return tuple(target_findings(self._policy, self._tariffs.known, cap))
 
     def may_steer(self, caps: tuple[Cap, ...], profile: UserProfile) -> bool:
         """Whether some cap may lead a call to a cheaper model: of the policy, of the call, or changed for its user."""
@@ -124,9 +135,12 @@ class Routes:
     ) -> Route:
         """The route of a call. Only a `steered` one may lead to cheaper models, to those without what it `needs` never.
 
-        `caps` hold for this call alone. Raises UnknownModel, IdentityMissing for a plan that does not exist.
+        `caps` hold for this call alone. Raises UnknownModel, IdentityMissing for a plan that does not exist,
+        PolicyError for `caps` that cannot stand beside the policy's.
         """
         changes = profile.changes_at(now_ms) if profile.changes else ()
+        if caps:
+            self.check_targets(caps)
         if caps or identity.tags or changes:
             return self._find(identity, model, steered, needs, caps, profile, changes)
         return self._remembered(identity, model, steered, needs, (), profile, ())

@@ -2,43 +2,30 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 from capguard import answers
-from capguard.acceptance import accepted
 from capguard.arguments import checked_id
-from capguard.backfill import Backfilling
-from capguard.errors import BackendUnavailable, PolicyError
+from capguard.driver import Driver
+from capguard.errors import PolicyError
 from capguard.identity import checked_name
-from capguard.ledger.commands import PolicyInForce, Profile, Publish, Steer
+from capguard.ledger.commands import Look, Steer
 from capguard.ledger.flows import Flow
-from capguard.ledger.outcomes import Outcome, Published, Revised, Stale, Steered, Unknown
+from capguard.ledger.outcomes import Meters, Published, Steered, Unknown
 from capguard.ledger.sources import GRANT
 from capguard.policy.changes import check_override
-from capguard.policy.document import Cap, Policy
-from capguard.policy.load import dump_policy, load_policy
+from capguard.policy.document import Cap
+from capguard.policy.funding import credit_leg
+from capguard.policy.profile import UserProfile
+from capguard.publishing import PolicySource, publication, publishing
 from capguard.results import GrantReceipt
 from capguard.terms import grant_terms, override_terms
 
-if TYPE_CHECKING:
-    from capguard.backends.base import Clock
-    from capguard.knowledge import Knowledge
 
-T = TypeVar("T")
-BACKFILL_ROUNDS = 20
-"""How often a backfill that new entries have overtaken takes them in and tries again."""
-
-PolicySource = Policy | Mapping[str, Any] | str | os.PathLike[str]
-
-
-class Steering:
+class Steering(Driver):
     """What a `Guard` can change. `by` and `why` stand in the journal beside the change."""
-
-    _knowledge: Knowledge
-    _clock: Clock
 
     def grant(self, *, user: str, amount: object, **terms: Any) -> GrantReceipt:
         """Give a user credit, which pays after the plan's allowance and before overage.
@@ -123,12 +110,6 @@ class Steering:
         """As `publish`."""
         return await self._arun(self._publishing(policy, base, backfill, by, why))
 
-    def _run(self, flow: Flow[T]) -> T:
-        raise NotImplementedError
-
-    async def _arun(self, flow: Flow[T]) -> T:
-        raise NotImplementedError
-
     def _granting(
         self,
         user: str,
@@ -148,8 +129,20 @@ class Steering:
         unit = unit or planner.funding_unit(user, profile)
         good_for = {"features": features, "models": models}
         terms = grant_terms(amount, unit, planner.units, id=id, until=until, priority=priority, **good_for)
-        revision = yield from self._steering(GRANT, user, terms, by, why)
+        used_up = yield from self._used_up(user, profile)
+        revision = yield from self._steering(GRANT, user, {**terms, "used_up": used_up}, by, why)
         return GrantReceipt(terms["id"], revision, planner.loosened(user, profile, unit, self._clock()))
+
+    def _used_up(self, user: str, profile: UserProfile) -> Flow[list[str]]:
+        """The user's grants of which all is settled, so that nothing is held: calls need not carry them any more."""
+        lasting = profile.lasting_at(self._clock())
+        if not lasting:
+            return []
+        looked = yield Look(tuple([credit_leg(credit, user) for credit in lasting]))
+        assert isinstance(looked, Meters)
+        self._tell_crossed(looked)
+        spent = zip(lasting, looked.states, strict=True)
+        return [credit.id for credit, meter in spent if meter.settled >= credit.amount]
 
     def _overriding(
         self,
@@ -164,8 +157,9 @@ class Steering:
     ) -> Flow[int]:
         wanted = override_terms(cap, caps, until, fields)
         yield from self._learning(user)
-        for change, _ in wanted:
-            check_override(self._knowledge.planner.policy, user, change)
+        planner = self._knowledge.planner
+        made = [cap for change, _ in wanted for cap in check_override(planner.policy, user, change)]
+        planner.check_targets(made)
         revision = 0
         for _, terms in wanted:
             revision = yield from self._steering("override", user, terms, by, why)
@@ -197,50 +191,13 @@ class Steering:
                 "this Guard was given policy=, which is the truth for its process; to steer policies live, make it"
                 " without policy= (initial_policy= publishes the first one) and publish"
             )
-        command = publication(policy, base, by, why)
-        outcome = (yield from self._backfilling(command)) if backfill else (yield command)
+        outcome = yield from publishing(publication(policy, base, by, why), self._clock, backfill=backfill)
         if not isinstance(outcome, Published):
             raise answers.refused(outcome)
         self._knowledge.learn_policy(outcome.policy)
         if not outcome.replayed:
             self._changed("publish", outcome.policy, None)
         return outcome.policy.revision
-
-    def _backfilling(self, command: Publish) -> Flow[Outcome]:
-        """Publish with what the journal says of the new caps, folding what is booked meanwhile until none is."""
-        yield from self._learning(None)
-        fold = Backfilling(self._knowledge.planner.policy, load_policy(dict(command.document)), self._clock())
-        if not fold:
-            return (yield command)
-        for _ in range(BACKFILL_ROUNDS):
-            while lines := answers.lines((yield fold.page)):
-                fold.add(lines)
-            outcome = yield command._replace(backfill=fold.command())
-            if not isinstance(outcome, Stale):
-                return outcome
-        raise BackendUnavailable("calls were booked faster than the journal could be folded; nothing is published")
-
-    def _changed(self, kind: str, revised: Revised, user: str | None) -> None:
-        """Tell that something holds from now on that did not hold before."""
-        raise NotImplementedError
-
-    def _learning(self, user: str | None) -> Flow[None]:
-        """Read what holds now: the user's profile, and the published policy where that is the one in force."""
-        if user is not None:
-            profile = yield Profile(checked_name(user, "user"))
-            assert isinstance(profile, Steered)
-            self._knowledge.learn_profile(user, profile.profile)
-        if self._knowledge.revision is not None:
-            policy = yield PolicyInForce()
-            if isinstance(policy, Published):
-                self._knowledge.learn_policy(policy.policy)
-
-
-def publication(
-    policy: PolicySource, base: int | None = None, by: str | None = None, why: str | None = None
-) -> Publish:
-    """The command that publishes a policy. Raises PolicyError for one that is refused."""
-    return Publish(dump_policy(accepted(policy)), base, by, why)
 
 
 def _cap_named(cap: str | None) -> dict[str, Any]:

@@ -22,6 +22,7 @@ class Tariffs:
         self._policy = policy
         self._markups = {name: markup_of(plan.markup) for name, plan in policy.plans.items()}
         self.price = lru_cache(1024)(self._find_price)
+        self._listed = lru_cache(1024)(self._find_listed)
         self._unit_rates = lru_cache(1024)(self._find_unit_rates)
 
     def of(self, model: str | None, plan: str | None) -> Tariff:
@@ -31,7 +32,8 @@ class Tariffs:
         """
         price = None if model is None else self.price(model)
         units = {} if model is None else self._unit_rates(model)
-        return Tariff(price, units, self._markups.get(plan or "", markup_of(None)))
+        listed = None if model is None or plan is None else self._listed(model, plan)
+        return Tariff(price, units, self._markups.get(plan or "", markup_of(None)), listed)
 
     def of_nameless(self, plan: str | None) -> Tariff:
         """The tariff of a call that has a prompt and names no model."""
@@ -42,11 +44,11 @@ class Tariffs:
 
     def known(self, model: str) -> Price | None:
         """The user's exact name, the user's pattern, the bundled book; None for a model without a price."""
-        own = best_match(self._policy.prices, model)
-        if own is None:
-            return bundled().find(model)
-        rates = self._policy.prices[own]
-        return price_of(model, rates, "free" if rates.free else "policy", rates.max_output)
+        return _own(self._policy.prices, model) or bundled().find(model)
+
+    def _find_listed(self, model: str, plan: str) -> Price | None:
+        """What the customers of `plan` pay for `model`, where the plan has a price of its own for it."""
+        return _own(self._policy.plans[plan].prices, model) if plan in self._policy.plans else None
 
     @staticmethod
     def lacks(model: str, needs: frozenset[str]) -> bool:
@@ -69,6 +71,15 @@ class Tariffs:
         best = {unit: best_match(models, model) for unit, models in self._policy.units.items()}
         found = {unit: self._policy.units[unit][pattern] for unit, pattern in best.items() if pattern is not None}
         return {unit: _unit_rate(unit, rates) for unit, rates in found.items()}
+
+
+def _own(prices: Mapping[str, PriceRates], model: str) -> Price | None:
+    """The price of `model` in a list of the policy: the exact name, else the longest pattern; None without either."""
+    own = best_match(prices, model)
+    if own is None:
+        return None
+    rates = prices[own]
+    return price_of(model, rates, "free" if rates.free else "policy", rates.max_output)
 
 
 def price_of(model: str, rates: PriceRates | UnitRates, origin: Origin, max_output: int | None = None) -> Price:

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from capguard import Guard
-from capguard.results import Entry
+from capguard.journal import Entry
 
 PRICES = {
     "big": {"input": 10, "output": 20},

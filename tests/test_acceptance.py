@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from capguard import Guard, PolicyError
+from capguard import Cap, Guard, PolicyError, identify
 from capguard.acceptance import accepted
 
 PRICES = {
@@ -43,6 +45,13 @@ DEARER: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"users": {"u": {"caps": [steering("big", match={"model": "small"})]}}},
         ["users.u.caps[0] (cheaper).to"],
     ),
+    "what a user's change makes of a plan's cap": (
+        {
+            "plans": {"pro": {"caps": [steering("local", match={"model": "small"})]}},
+            "users": {"u": {"caps": [{"id": "cheaper", "to": "big"}]}},
+        },
+        ["users.u.caps[0] (cheaper).to"],
+    ),
     "all at once": (
         {"downgrade": {"small": "big"}, "caps": [steering("big", match={"model": "small"})]},
         ["downgrade.small", "caps[0] (cheaper).to"],
@@ -56,6 +65,10 @@ FINE: dict[str, dict[str, Any]] = {
     "a pattern that has dearer models too": {"downgrade": {"*": "gpt-4o-mini"}},
     "a pattern whose target is among its models": {"downgrade": {"gpt-4o*": "gpt-4o-mini"}},
     "models that another entry speaks for": {"downgrade": {"smal*": "big", "small": "local"}},
+    "a user's change of another plan's cap": {
+        "plans": {"pro": {"caps": [steering("local", match={"model": "small"})]}, "free": {}},
+        "users": {"u": {"plan": "free", "caps": [steering("big")]}},
+    },
     "a cap for every model": {"caps": [steering("big")]},
     "a cap that only warns": {"caps": [{"id": "a", "limit": 1, "action": "warn", "match": {"model": "small"}}]},
 }
@@ -73,6 +86,84 @@ def test_refused(policy: dict[str, Any], places: list[str]) -> None:
 def test_fine(policy: dict[str, Any]) -> None:
     """What is not dearer, or whose prices nobody knows, is accepted."""
     assert accepted({"prices": PRICES, **policy}).prices
+
+
+CIRCLE = {"downgrade": {"small": "twin"}, "prices": {**PRICES, "twin": {"input": 1, "output": 2}}}
+BACK = steering("small", match={"model": ["chatty", "twin"]})
+
+
+def test_a_circle() -> None:
+    """A cap that leads to a model from which [downgrade] leads back."""
+    with pytest.raises(PolicyError) as refused:
+        accepted({**CIRCLE, "plans": {"pro": {"caps": [BACK]}}})
+    (finding,) = refused.value.findings
+    assert finding.place == "plans.pro.caps[0] (cheaper).to"
+    assert finding.found == "a circle: 'twin' -> 'small' -> 'twin'"
+
+
+# caps that stand in no policy
+
+BROUGHT: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
+    "dearer": ({"prices": PRICES}, steering("big", match={"model": "small"}), "a dearer model: 'big' costs 10 and 20"),
+    "a circle": (CIRCLE, BACK, "a circle: 'twin' -> 'small' -> 'twin'; allowed: downgrades that end"),
+}
+
+
+def enter(guard: Guard, cap: Cap) -> None:
+    with guard.call(user="u1", cost=1, caps=[cap]):
+        pass
+
+
+def run(guard: Guard, cap: Cap) -> None:
+    with identify(caps=[cap]):
+        guard.reserve(user="u1", cost=1)
+
+
+WAYS: dict[str, Callable[[Guard, Cap], Any]] = {
+    "call": enter,
+    "identify": run,
+    "check": lambda guard, cap: guard.check(user="u1", cost=1, caps=[cap]),
+    "override": lambda guard, cap: guard.override(user="u1", caps=[cap]),
+}
+
+
+@pytest.mark.parametrize(("policy", "cap", "words"), BROUGHT.values(), ids=BROUGHT)
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+def test_a_cap_that_is_brought_in(way: Any, policy: dict[str, Any], cap: dict[str, Any], words: str) -> None:
+    """Caps of a call, of a run and of one user are refused as those of a policy, and nothing is held or changed."""
+    guard = Guard("memory://", policy=policy)
+    with pytest.raises(PolicyError, match=re.escape(words)) as refused:
+        way(guard, Cap(**cap))
+    assert [finding.place for finding in refused.value.findings] == ["cap 'cheaper'.to"]
+    assert list(guard.entries()) == []
+
+
+CHANGES: dict[str, dict[str, Any]] = {
+    "its target": {"to": "big", "match": {"model": "small"}},
+    "what it matches": {"match": {"model": "local"}},
+    "its action": {"cap": "hard", "action": "downgrade", "to": "big"},
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+async def test_a_change_of_a_cap(change: dict[str, Any]) -> None:
+    """An override is judged by the cap that it makes."""
+    caps = [steering("small", match={"model": "big"}), {"id": "hard", "limit": 5, "match": {"model": "small"}}]
+    guard = Guard("memory://", policy={"prices": PRICES, "default_plan": "pro", "plans": {"pro": {"caps": caps}}})
+    with pytest.raises(PolicyError, match="a dearer model"):
+        guard.override(user="u1", **{"cap": "cheaper", **change})
+    with pytest.raises(PolicyError, match="a dearer model"):
+        await guard.aoverride(user="u1", **{"cap": "cheaper", **change})
+    assert list(guard.entries()) == []
+
+
+def test_what_is_fine_may_be_brought_in() -> None:
+    """A cheaper model, a model for every call, a model whose price nobody knows."""
+    guard = Guard("memory://", policy={"prices": PRICES, "caps": [{"id": "hard", "limit": 5}]})
+    for to, match in (("small", {"model": "big"}), ("big", None), ("nobody-knows", {"model": "small"})):
+        cap = Cap(**steering(to, match=match))
+        assert guard.reserve(user="u1", cost=1, caps=[cap])
+        assert guard.override(user="u2", caps=[cap])
 
 
 def test_published(tmp_path: Any) -> None:

@@ -14,6 +14,7 @@ from capguard import CapExceeded, Guard, IdempotencyMismatch, Usage
 from capguard.events import NAMES, Event
 from capguard.plugins import hookimpl
 from capguard.plugins.manager import plugin_manager
+from capguard.results import Reservation
 from capguard.testing import ManualClock
 from tests.kit import PRICES
 
@@ -178,6 +179,45 @@ def test_a_replay_is_not_told_again(opened: Opened) -> None:
     assert sorted(told) == ["policy_changed", "policy_changed", *["threshold"] * 4, "warned"]
 
 
+def is_over(guard: Guard) -> Reservation:
+    """A call whose settle goes beyond the limit."""
+    return guard.reserve(user="u1", cost=1, id="once")
+
+
+def is_late(guard: Guard) -> Reservation:
+    """A call whose hold has ended before its settle."""
+    reservation = guard.reserve(user="u1", cost=1, id="once")
+    guard.release(reservation)
+    return reservation
+
+
+AGAIN: dict[str, tuple[Callable[[Guard], Reservation], dict[str, Any], list[str]]] = {
+    "an overrun": (is_over, {"cost": 7}, ["overrun"]),
+    "a late booking": (is_late, {"cost": 1}, ["late"]),
+    "both": (is_late, {"cost": 7}, ["late", "overrun"]),
+    "an uncertain one": (is_over, {}, ["uncertain"]),
+}
+
+
+@pytest.mark.parametrize(("made", "settled", "events"), AGAIN.values(), ids=AGAIN)
+async def test_a_repeated_settle_tells_nothing_new(
+    opened: Opened, made: Callable[[Guard], Reservation], settled: dict[str, Any], events: list[str]
+) -> None:
+    """An overrun happens once, and a booking is late once, however often the settle is sent, by a verb or a block."""
+    guard = opened({**cap("block", 5), "alerts": {"thresholds": []}})
+    reservation = made(guard)
+    told: list[str] = []
+    guard.on("*", lambda event: told.append(event.name))
+    for _ in range(2):
+        guard.settle(reservation, **settled)
+        guard.settle(reservation.id, **settled)
+        await guard.asettle(reservation, **settled)
+    if settled:
+        with guard.call(user="u1", cost=1, id="once") as call:
+            call.settle(**settled)
+    assert told == events
+
+
 def test_asking_tells_nothing(opened: Opened) -> None:
     guard = opened(cap("block"))
     told: list[Event] = []
@@ -311,7 +351,7 @@ def test_an_observer_that_fails_is_not_felt(opened: Opened, caplog: pytest.LogCa
     guard.on("warned", broken)
     guard.on("warned", told.append)
     guard.reserve(**ASK)
-    assert (len(told), guard._observers.failures) == (1, {"warned": 1})
+    assert (len(told), guard.observer_failures) == (1, 1)
     assert "an observer of 'warned' failed" in caplog.text
     assert "no warned today" in caplog.text
 
@@ -348,7 +388,7 @@ def test_plugins_are_told(opened: Opened) -> None:
         for plugin in plugins:
             plugin_manager().unregister(plugin)
     assert [[event.name for event in plugin.told] for plugin in plugins] == [["warned"]] * 3
-    assert guard._observers.failures == {"warned": 1}
+    assert guard.observer_failures == 1
 
 
 def test_what_passed_a_cap_is_in_the_log(opened: Opened, caplog: pytest.LogCaptureFixture) -> None:

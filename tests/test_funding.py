@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from capguard import Cap, CapExceeded, Guard, IdempotencyMismatch, PolicyError
 from capguard.arguments import read_request
 from capguard.errors import UnknownReservation
-from capguard.results import SourceState
+from capguard.states import SourceState
 from capguard.testing import ManualClock
 from tests.kit import PRICES
 
@@ -296,6 +296,91 @@ def test_a_top_up_never_expires(opened: Opened, clock: ManualClock) -> None:
     assert paid(guard) == {"included": 10, "top-up": 2}
 
 
+# grants that are used up
+
+
+def carried(guard: Guard) -> list[str]:
+    """The sources that the newest call carries."""
+    made = [entry for entry in guard.entries() if entry.kind in ("reserve", "book")]
+    return [leg[5] for leg in made[-1].body["sources"]]
+
+
+async def test_top_ups_make_no_call_longer(opened: Opened, clock: ManualClock, verb: Verb) -> None:
+    """A weekly top-up that never expires is carried until it is used up; its id is taken for good."""
+    guard = opened(policy(included=None))
+    for week in range(8):
+        await verb(guard, "grant", user="u1", amount=5, id=f"week-{week}")
+        spend(guard, 5)
+        assert carried(guard) == [f"week-{week}"]
+        clock.advance(days=7)
+    assert [grant.id for grant in guard.status(user="u1").grants] == ["week-7"]
+    spend(guard, 1)
+    assert carried(guard) == ["week-7"]  # until the next grant looks
+    assert (await verb(guard, "grant", user="u1", amount=5, id="week-3")).revision == 8
+    with pytest.raises(IdempotencyMismatch):
+        await verb(guard, "grant", user="u1", amount=6, id="week-3")
+
+
+USED: dict[str, tuple[dict[str, Any], dict[str, Any], bool]] = {
+    "all of it is settled": ({"amount": 5}, {"cost": 5}, False),
+    "more was spent than it had": ({"amount": 5}, {"cost": 9}, False),
+    "a part is left": ({"amount": 5}, {"cost": "4.999999999"}, True),
+    "nothing was spent": ({"amount": 5}, {"cost": 0}, True),
+    "it pays for another model": ({"amount": 5, "models": "big"}, {"cost": 5}, True),
+    "it pays for the model that was called": ({"amount": 5, "models": "big"}, {"cost": 5, "model": "big"}, False),
+}
+
+
+@pytest.mark.parametrize(("terms", "call", "lasts"), USED.values(), ids=USED)
+def test_what_is_used_up(opened: Opened, terms: dict[str, Any], call: dict[str, Any], lasts: bool) -> None:
+    """A grant whose meter shows all of it settled is no source any more, once something else is granted."""
+    guard = opened(policy(included=None))
+    guard.grant(user="u1", id="first", **terms)
+    guard.settle(guard.reserve(user="u1", **call), cost=call["cost"])
+    guard.grant(user="u1", amount=1, id="next")
+    assert [grant.id for grant in guard.status(user="u1").grants] == ["first"] * lasts + ["next"]
+
+
+def test_a_grant_that_is_held_is_not_used_up(opened: Opened) -> None:
+    """What a call holds of it may come back."""
+    guard = opened(policy(included=None))
+    guard.grant(user="u1", amount=5, id="first")
+    held = guard.reserve(user="u1", cost=5)
+    guard.grant(user="u1", amount=5, id="second")
+    guard.release(held)
+    spend(guard, 6)
+    assert paid(guard) == {"first": 5, "second": 1}
+
+
+def test_what_comes_back_pays_again(opened: Opened, clock: ManualClock) -> None:
+    """A late settle gives a used-up grant its money back: the next grant finds it, and it pays before the younger."""
+    guard = opened(policy(included=None))
+    guard.grant(user="u1", amount=5, id="first")
+    late = guard.reserve(user="u1", cost=5)
+    clock.advance(minutes=5)  # expired: booked as expected
+    guard.grant(user="u1", amount=5, id="second")
+    spend(guard, 1)
+    assert (carried(guard), paid(guard)) == (["second"], {"second": 1})
+    guard.settle(late, cost=2)
+    spend(guard, 1)
+    assert carried(guard) == ["second"]
+    guard.grant(user="u1", amount=5, id="third")
+    spend(guard, 4)
+    assert (carried(guard), paid(guard)) == (["first", "second", "third"], {"first": 5, "second": 3})
+
+
+def test_what_a_grant_ends_is_told(opened: Opened, clock: ManualClock) -> None:
+    """Looking at the meters ends what is overdue; what that crosses is told."""
+    guard = opened({"caps": [{"id": "c", "limit": 10}], "alerts": {"thresholds": [0.5]}})
+    guard.grant(user="u1", amount=100, id="first")
+    guard.reserve(user="u1", cost=6)
+    clock.advance(hours=1)
+    told: list[str | None] = []
+    guard.on("threshold", lambda event: told.append(event.cap))
+    guard.grant(user="u1", amount=1)
+    assert told == ["c"]
+
+
 def test_revoking_ends_one_grant_of_one_user(opened: Opened) -> None:
     guard = opened(policy(None))
     for user, id in (("u1", "a"), ("u1", "b"), ("u2", "a")):
@@ -549,6 +634,7 @@ class World:
         self.guard, self.clock = guard, clock
         self.open: list[Any] = []
         self.grants: list[str] = []
+        self.lasting: dict[str, tuple[int, datetime | None]] = {}
 
     def sources(self) -> list[SourceState]:
         status = self.guard.status(user="u1")
@@ -588,7 +674,7 @@ class World:
         call = self.open.pop(index % len(self.open))
         self.guard.reserve(user="u1", cost=0)  # lets what is overdue end first
         own = self.draws(call.id)
-        rooms = {source.id: source.remaining for source in self.sources()}
+        rooms = {source.id: source.remaining for source in self.sources()} | self.came_back()
         order = [name for name in own if name not in KINDS]
         try:
             self.guard.settle(call, cost=amount)
@@ -596,6 +682,17 @@ class World:
             return
         if self.same_period(call.id):
             self.check(call.id, amount, [(name, rooms.get(name, Decimal(0)) + own[name]) for name in order])
+
+    def came_back(self) -> dict[str, Decimal]:
+        """What used-up grants have got back: no new call carries them, those in flight may draw on it."""
+        listed = {source.id for source in self.sources()}
+        ids = {entry.id for entry in self.guard.entries() if entry.kind in ("reserve", "book")}
+        drawn = [self.draws(id) for id in ids]
+        return {
+            name: amount - sum((each.get(name, Decimal(0)) for each in drawn), Decimal(0))
+            for name, (amount, until) in self.lasting.items()
+            if name not in listed and (until is None or self.clock.now < until)
+        }
 
     def same_period(self, id: str) -> bool:
         made = next(entry.at for entry in self.guard.entries() if entry.id == id)
@@ -637,11 +734,14 @@ class World:
     def do_grant(self, amount: int, priority: int, seconds: int | None) -> None:
         until = None if seconds is None else self.clock.now + timedelta(seconds=seconds)
         self.grants.append(f"g{len(self.grants)}")
+        self.lasting[self.grants[-1]] = amount, until
         self.guard.grant(user="u1", amount=amount, priority=priority, until=until, id=self.grants[-1])
 
     def do_revoke(self, index: int) -> None:
         if self.grants:
-            self.guard.revoke(user="u1", id=self.grants[index % len(self.grants)])
+            ended = self.grants[index % len(self.grants)]
+            self.lasting.pop(ended, None)
+            self.guard.revoke(user="u1", id=ended)
 
     def do_advance(self, seconds: int) -> None:
         self.clock.advance(seconds=seconds)

@@ -8,7 +8,7 @@ import typer
 
 from capguard.cli import show
 from capguard.cli.opening import opened
-from capguard.cli.options import DEFAULT_URL, Json, PolicyFile, Url
+from capguard.cli.options import DEFAULT_NAMESPACE, DEFAULT_URL, Json, Namespace, PolicyFile, Url
 from capguard.policy.holding import Holding
 
 
@@ -17,10 +17,11 @@ def caps(
     user: Annotated[str | None, typer.Option(help="For this user, with its overrides.")] = None,
     policy: PolicyFile = None,
     url: Url = DEFAULT_URL,
+    namespace: Namespace = DEFAULT_NAMESPACE,
     as_json: Json = False,
 ) -> None:
     """Show the caps that hold, in policy order, and where each comes from: plan, user, global or override."""
-    with opened(url, policy) as guard:
+    with opened(url, policy, namespace) as guard:
         if plan is not None and plan not in guard.policy.plans:
             raise ValueError(f"--plan: {plan!r:.60} is not in the policy; allowed: {', '.join(guard.policy.plans)}")
         found = guard.caps(user=user, plan=plan)

@@ -11,8 +11,8 @@ import typer
 
 from capguard.cli import show
 from capguard.cli.opening import opened
-from capguard.cli.options import DEFAULT_URL, Since, Url, moment
-from capguard.results import Entry
+from capguard.cli.options import DEFAULT_NAMESPACE, DEFAULT_URL, Namespace, Since, Url, moment
+from capguard.journal import Entry
 
 
 class Kind(StrEnum):
@@ -38,10 +38,11 @@ def entries(
     limit: Annotated[int, typer.Option(min=1, help="The newest so many.")] = 50,
     kind: Annotated[Kind | None, typer.Option(help="Of this kind only.")] = None,
     url: Url = DEFAULT_URL,
+    namespace: Namespace = DEFAULT_NAMESPACE,
     as_json: Annotated[bool, typer.Option("--json", help="JSON lines: one object per entry, nothing else.")] = False,
 ) -> None:
     """Show the journal: what was held, booked and dropped, for whom, newest last."""
-    with opened(url, policy={}) as guard:
+    with opened(url, {}, namespace) as guard:
         found = guard.entries(user=user, since=moment("--since", since))
         newest = deque((entry for entry in found if kind in (None, entry.kind)), maxlen=limit)
     if as_json:

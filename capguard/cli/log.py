@@ -10,7 +10,7 @@ import typer
 
 from capguard.cli import show
 from capguard.cli.opening import opened
-from capguard.cli.options import DEFAULT_URL, Since, Until, Url, moment
+from capguard.cli.options import DEFAULT_NAMESPACE, DEFAULT_URL, Namespace, Since, Until, Url, moment
 from capguard.enforcement import LogLine
 
 
@@ -19,10 +19,11 @@ def log(
     until: Until = None,
     limit: Annotated[int, typer.Option(min=1, help="The newest so many.")] = 50,
     url: Url = DEFAULT_URL,
+    namespace: Namespace = DEFAULT_NAMESPACE,
     as_json: Annotated[bool, typer.Option("--json", help="JSON lines: one object per line, nothing else.")] = False,
 ) -> None:
     """Show the enforcement log: refusals by the minute, warnings, thresholds, uncertain bookings, what was steered."""
-    with opened(url, policy={}) as guard:
+    with opened(url, {}, namespace) as guard:
         newest = deque(guard.log(since=moment("--since", since), until=moment("--until", until)), maxlen=limit)
     if as_json:
         for line in newest:

@@ -5,25 +5,29 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
+from capguard.backends.base import system_clock
 from capguard.backends.disabled import VARIABLE, is_disabled
+from capguard.cli.options import DEFAULT_NAMESPACE
 from capguard.errors import PolicyError
 from capguard.guard import Guard
+from capguard.plugins.manager import open_backend
 
 
-def opened(url: str, policy: dict[str, Any] | str | os.PathLike[str] | None) -> Guard:
+def opened(
+    url: str, policy: dict[str, Any] | str | os.PathLike[str] | None, namespace: str = DEFAULT_NAMESPACE
+) -> Guard:
     """A Guard on a ledger that exists; without `policy`, by the one that is published there.
 
     Raises ValueError for a SQLite file that is not there, as `refuse_unseen`, and where no policy is published.
     Otherwise as `Guard`.
     """
     refuse_unseen(url)
-    parts = urlsplit(url)
-    if parts.scheme == "sqlite" and len(parts.path) > 1:
-        _must_be_there(Path(unquote(parts.path[1:])))
+    if urlsplit(url).scheme == "sqlite":
+        _must_be_there(url, namespace)
     try:
-        return Guard(url, policy=policy)
+        return Guard(url, policy=policy, namespace=namespace)
     except PolicyError as error:
         if error.findings or policy is not None:
             raise
@@ -47,6 +51,9 @@ def refuse_disabled() -> None:
         )
 
 
-def _must_be_there(file: Path) -> None:
+def _must_be_there(url: str, namespace: str) -> None:
+    backend = open_backend(url, namespace=namespace, clock=system_clock)  # knows its file, opens it when first asked
+    file = Path(backend.url.removeprefix("sqlite:///"))
+    backend.close()
     if not file.is_file():
         raise ValueError(f"{file.absolute()}: no such ledger; allowed: the SQLite file that the application writes")

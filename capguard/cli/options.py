@@ -10,8 +10,12 @@ from typing import Annotated
 import typer
 
 DEFAULT_URL = "sqlite:///capguard.db"
+DEFAULT_NAMESPACE = "default"
 
 Url = Annotated[str, typer.Option("--url", envvar="CAPGUARD_URL", help="The ledger, as Guard takes it.")]
+Namespace = Annotated[
+    str, typer.Option("--namespace", envvar="CAPGUARD_NAMESPACE", help="Whose books in that ledger, as Guard takes it.")
+]
 PolicyFile = Annotated[
     Path | None,
     typer.Option(

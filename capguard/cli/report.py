@@ -11,7 +11,7 @@ from rich.text import Text
 
 from capguard.cli import show
 from capguard.cli.opening import opened
-from capguard.cli.options import DEFAULT_URL, Json, PolicyFile, Since, Until, Url, moment
+from capguard.cli.options import DEFAULT_NAMESPACE, DEFAULT_URL, Json, Namespace, PolicyFile, Since, Until, Url, moment
 from capguard.policy.fields import IDENTITY, TAG
 from capguard.report import Report, ReportRow
 
@@ -25,10 +25,11 @@ def report(
     until: Until = None,
     policy: PolicyFile = None,
     url: Url = DEFAULT_URL,
+    namespace: Namespace = DEFAULT_NAMESPACE,
     as_json: Json = False,
 ) -> None:
     """Show what was spent this month, or within a time; by plan, also what each plan earned and who is under water."""
-    with opened(url, policy) as guard:
+    with opened(url, policy, namespace) as guard:
         found = guard.report(by, since=moment("--since", since), until=moment("--until", until))
     if as_json:
         show.print_json(found.to_dict())

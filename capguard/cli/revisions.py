@@ -10,11 +10,12 @@ from rich.text import Text
 
 from capguard import answers
 from capguard.acceptance import accepted
+from capguard.backends.base import run as drive
 from capguard.backends.base import system_clock
 from capguard.cli import exits, show
 from capguard.cli.findings import print_refused
 from capguard.cli.opening import opened, refuse_unseen
-from capguard.cli.options import DEFAULT_URL, By, Json, Url, Why, whoever
+from capguard.cli.options import DEFAULT_NAMESPACE, DEFAULT_URL, By, Json, Namespace, Url, Why, whoever
 from capguard.cli.tomltext import toml_text
 from capguard.errors import PolicyError
 from capguard.guard import Guard
@@ -23,8 +24,8 @@ from capguard.plugins.manager import open_backend
 from capguard.policy.diff import diff as differences
 from capguard.policy.document import Policy
 from capguard.policy.load import dump_policy, policy_hash
+from capguard.publishing import publication, publishing
 from capguard.review import PolicyRevision
-from capguard.steering import publication
 
 _EMPTY = Policy()
 
@@ -32,9 +33,13 @@ _EMPTY = Policy()
 def push(
     file: Annotated[Path, typer.Argument(help="The policy's file: .toml, .yaml or .json.")],
     base: Annotated[int | None, typer.Option(min=0, help="Only if this revision is still in force; 0: none.")] = None,
+    backfill: Annotated[
+        bool, typer.Option("--backfill", help="New caps begin with what was booked in their current period.")
+    ] = False,
     by: By = None,
     why: Why = None,
     url: Url = DEFAULT_URL,
+    namespace: Namespace = DEFAULT_NAMESPACE,
     as_json: Json = False,
 ) -> None:
     """Put a policy in force for every process without one of its own, at its next call. Exits with 1 if refused."""
@@ -44,9 +49,10 @@ def push(
     except PolicyError as error:
         print_refused(error.findings, as_json)
         raise typer.Exit(exits.NO) from None
-    backend = open_backend(url, namespace="default", clock=system_clock)
+    backend = open_backend(url, namespace=namespace, clock=system_clock)
     try:
-        outcome = backend.execute(publication(policy, base, whoever(by), why))
+        command = publication(policy, base, whoever(by), why)
+        outcome = drive(publishing(command, system_clock, backfill=backfill), backend)
     finally:
         backend.close()
     if isinstance(outcome, Superseded):
@@ -62,10 +68,11 @@ def push(
 def show_policy(
     revision: Annotated[int | None, typer.Option(min=1, help="This one; without it, the one in force.")] = None,
     url: Url = DEFAULT_URL,
+    namespace: Namespace = DEFAULT_NAMESPACE,
     as_json: Json = False,
 ) -> None:
     """Show a published policy as TOML, which can be edited and pushed."""
-    with opened(url, policy={}) as guard:
+    with opened(url, {}, namespace) as guard:
         revisions = guard.history()
         if not revisions:
             raise ValueError("no policy is published in this ledger; allowed: `capguard policy push FILE` before")
@@ -81,10 +88,11 @@ def diff(
     first: Annotated[str, typer.Argument(metavar="FILE|REVISION", help="What would be pushed, or where to begin.")],
     second: Annotated[str | None, typer.Argument(metavar="[FILE|REVISION]", help="Where to end.")] = None,
     url: Url = DEFAULT_URL,
+    namespace: Namespace = DEFAULT_NAMESPACE,
     as_json: Json = False,
 ) -> None:
     """Show what a push of FILE or of an old REVISION would change; with two of them, what changes between them."""
-    with opened(url, policy={}) as guard:
+    with opened(url, {}, namespace) as guard:
         one = _in_force(guard) if second is None else _named(guard, first)
         other = _named(guard, first if second is None else second)
     changes = differences(one, other)
@@ -98,9 +106,9 @@ def diff(
         out.print("no differences")
 
 
-def history(url: Url = DEFAULT_URL, as_json: Json = False) -> None:
+def history(url: Url = DEFAULT_URL, namespace: Namespace = DEFAULT_NAMESPACE, as_json: Json = False) -> None:
     """Show every policy that was published: when, by whom, why."""
-    with opened(url, policy={}) as guard:
+    with opened(url, {}, namespace) as guard:
         revisions = guard.history()
     if as_json:
         show.print_json([each.to_dict() for each in revisions])

@@ -10,9 +10,9 @@ from rich.text import Text
 
 from capguard.cli import exits, show
 from capguard.cli.opening import opened
-from capguard.cli.options import DEFAULT_URL, Json, PolicyFile, Url
+from capguard.cli.options import DEFAULT_NAMESPACE, DEFAULT_URL, Json, Namespace, PolicyFile, Url
 from capguard.ledger.caps import ENFORCING
-from capguard.results import CapState, Status
+from capguard.states import CapState, Status
 
 
 def status(
@@ -20,11 +20,12 @@ def status(
     plan: Annotated[str | None, typer.Option(help="The plan, where the application names it.")] = None,
     policy: PolicyFile = None,
     url: Url = DEFAULT_URL,
+    namespace: Namespace = DEFAULT_NAMESPACE,
     check: Annotated[bool, typer.Option("--check", help="Exit with 1 if a cap that refuses is spent.")] = False,
     as_json: Json = False,
 ) -> None:
     """Show the caps of a user and what is left of each."""
-    with opened(url, policy) as guard:
+    with opened(url, policy, namespace) as guard:
         found = guard.status(user=user, plan=plan)
     if as_json:
         show.print_json(found.to_dict())

@@ -9,7 +9,18 @@ from rich.text import Text
 
 from capguard.cli import show
 from capguard.cli.opening import opened
-from capguard.cli.options import DEFAULT_URL, By, Json, PolicyFile, Url, Why, moment, whoever
+from capguard.cli.options import (
+    DEFAULT_NAMESPACE,
+    DEFAULT_URL,
+    By,
+    Json,
+    Namespace,
+    PolicyFile,
+    Url,
+    Why,
+    moment,
+    whoever,
+)
 
 User = Annotated[str, typer.Argument(help="The user, as the application names it.")]
 Ends = Annotated[str | None, typer.Option("--until", help="Ends by itself then: ISO 8601 with its zone.")]
@@ -26,6 +37,7 @@ def override(
     why: Why = None,
     policy: PolicyFile = None,
     url: Url = DEFAULT_URL,
+    namespace: Namespace = DEFAULT_NAMESPACE,
     as_json: Json = False,
 ) -> None:
     """Change a cap for one user, for a time or for good, or take the change back."""
@@ -33,7 +45,7 @@ def override(
     if clear == bool(wanted) or (clear and until is not None):
         raise ValueError("override: allowed: --limit, --action or both, with --until if it ends, or --clear alone")
     signed: dict[str, Any] = {"by": whoever(by), "why": why}
-    with opened(url, {} if clear else policy) as guard:
+    with opened(url, {} if clear else policy, namespace) as guard:
         if clear:
             revision = guard.clear_override(user=user, cap=cap, **signed)
             told = f"{user}: cap {cap} is as the policy has it"
@@ -56,10 +68,11 @@ def grant(
     why: Why = None,
     policy: PolicyFile = None,
     url: Url = DEFAULT_URL,
+    namespace: Namespace = DEFAULT_NAMESPACE,
     as_json: Json = False,
 ) -> None:
     """Give a user credit, which pays after what is included; says which caps it loosens."""
-    with opened(url, policy) as guard:
+    with opened(url, policy, namespace) as guard:
         receipt = guard.grant(
             user=user,
             amount=amount,
@@ -83,10 +96,11 @@ def revoke(
     by: By = None,
     why: Why = None,
     url: Url = DEFAULT_URL,
+    namespace: Namespace = DEFAULT_NAMESPACE,
     as_json: Json = False,
 ) -> None:
     """End a grant: it pays nothing more than what calls in flight hold of it."""
-    with opened(url, policy={}) as guard:
+    with opened(url, {}, namespace) as guard:
         revision = guard.revoke(user=user, id=id, by=whoever(by), why=why)
     _tell(f"{user}: grant {id} pays no more", {"user": user, "id": id, "revision": revision}, as_json)
 
@@ -99,12 +113,13 @@ def assign(
     why: Why = None,
     policy: PolicyFile = None,
     url: Url = DEFAULT_URL,
+    namespace: Namespace = DEFAULT_NAMESPACE,
     as_json: Json = False,
 ) -> None:
     """Put a user on a plan, for calls that do not name one themselves."""
     if clear == (plan is not None):
         raise ValueError("assign: allowed: a plan of the policy, or --clear")
-    with opened(url, policy) as guard:
+    with opened(url, policy, namespace) as guard:
         revision = guard.assign(user=user, plan=plan, by=whoever(by), why=why)
     told = f"{user}: plan {plan}" if plan is not None else f"{user}: no plan of its own"
     _tell(told, {"user": user, "plan": plan, "revision": revision}, as_json)

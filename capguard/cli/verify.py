@@ -8,13 +8,13 @@ import typer
 
 from capguard.cli import exits, show
 from capguard.cli.opening import opened
-from capguard.cli.options import DEFAULT_URL, Json, Url
-from capguard.results import MeterDifference, Verification
+from capguard.cli.options import DEFAULT_NAMESPACE, DEFAULT_URL, Json, Namespace, Url
+from capguard.journal import MeterDifference, Verification
 
 
-def verify(url: Url = DEFAULT_URL, as_json: Json = False) -> None:
+def verify(url: Url = DEFAULT_URL, namespace: Namespace = DEFAULT_NAMESPACE, as_json: Json = False) -> None:
     """Rebuild every meter from the journal and compare. Exits with 1 where they differ."""
-    with opened(url, policy={}) as guard:
+    with opened(url, {}, namespace) as guard:
         found = guard.verify()
     if as_json:
         show.print_json(to_dict(found))

@@ -81,12 +81,14 @@ _HISTORY = ("granted_ms", "revoked_ms")
 
 
 def _grant(before: Mapping[str, Any], change: Mapping[str, Any], now_ms: int) -> Body | Mismatch:
+    """One more grant. `used_up` of the change names those that are no sources from now on, of all that are there."""
     grants = before.get("grants", [])
+    terms = {name: value for name, value in change.items() if name != "used_up"}
     for grant in grants:
-        if grant["id"] == change["id"]:
-            same = {name: value for name, value in grant.items() if name not in _HISTORY} == change
-            return dict(before) if same else Mismatch(change["id"], "settled")
-    return {**before, "grants": [*grants, {**change, "granted_ms": now_ms}]}
+        if grant["id"] == terms["id"]:
+            same = {name: value for name, value in grant.items() if name not in _HISTORY} == terms
+            return dict(before) if same else Mismatch(terms["id"], "settled")
+    return {**before, "grants": [*grants, {**terms, "granted_ms": now_ms}], "used_up": change.get("used_up", [])}
 
 
 def _revoke(before: Mapping[str, Any], change: Mapping[str, Any], now_ms: int) -> Body | Unknown:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain
 
 from capguard.errors import Finding
 from capguard.ledger.caps import ENFORCING
@@ -54,10 +53,15 @@ def _unpriced(policy: Policy) -> Iterator[Finding]:
 
 
 def _unnoticed(policy: Policy) -> Iterator[Finding]:
+    """Where an allowance or a grant pays, and every cap counts the call all the same."""
     for name, plan in policy.plans.items():
-        if plan.included and not any(cap.overage_only for cap in chain(plan.caps, policy.caps)):
+        caps, place = [*plan.caps, *policy.caps], f"{place_of(['plans', name])}.included"
+        if plan.included and not any(cap.overage_only for cap in caps):
             found = "no cap takes notice of what is included: every cap counts it too"
-            yield Finding(f"{place_of(['plans', name])}.included", found, "overage_only = true on a cap")
+            yield Finding(place, found, "overage_only = true on a cap")
+        elif plan.included and not any(cap.ignore_grants for cap in caps):
+            found = "no cap takes notice of grants: whoever is given credit is refused at the same limits"
+            yield Finding(place, found, "ignore_grants = true on a cap, where users are given credit")
 
 
 def _unreachable(policy: Policy) -> Iterator[Finding]:

@@ -53,25 +53,29 @@ def _changed(cap: Cap, change: Change) -> Cap:
         return cap
 
 
-def check_override(policy: Policy, user: str, change: Change) -> None:
-    """Raise PolicyError for a change that makes no cap on some plan, or that changes none and is no cap itself."""
-    met, known = False, set[str]()
+def check_override(policy: Policy, user: str, change: Change) -> list[Cap]:
+    """The caps that a change makes, on whichever plan.
+
+    Raises PolicyError for a change that makes no cap on some plan, or that changes none and is no cap itself.
+    """
+    caps_made, known = list[Cap](), set[str]()
     for plan in policy.plans or (None,):
         caps = [*overridden(policy, plan, user), *policy.caps]
         cap = next((cap for cap in caps if cap.id == change.id), None)
         known |= {cap.id for cap in caps}
         if cap is None and not isinstance(change, Cap):
             continue
-        met = True
         try:
             made = _made(cap, change)
         except PolicyError as error:
             raise PolicyError([_placed(change.id, finding) for finding in error.findings]) from None
         if findings := [*_unknown_unit(policy, made), *_unfunded(policy, plan, made)]:
             raise PolicyError([_placed(made.id, finding) for finding in findings])
-    if not met:
+        caps_made.append(made)
+    if not caps_made:
         found = f"no cap {shown(change.id)} to change"
         raise PolicyError([Finding("override", found, f"{listed(known) or 'none'}; caps=[Cap(...)] adds one")])
+    return caps_made
 
 
 def extra_caps(policy: Policy, plan: str | None, standing: Collection[str], extra: Iterable[Cap]) -> list[Cap]:

@@ -12,7 +12,7 @@ from typing import Any
 from capguard.errors import Finding
 from capguard.ledger import units
 from capguard.policy.caprules import cap_rules, merged
-from capguard.policy.downgrade import MAX_CANDIDATES, cheaper
+from capguard.policy.downgrade import MAX_CANDIDATES, chain_from
 from capguard.policy.findings import did_you_mean, joined, listed, place_of, shown
 from capguard.policy.outline import Outline
 
@@ -71,21 +71,13 @@ def _ids(doc: Outline) -> Iterator[Finding]:
 def _downgrades(doc: Outline) -> Iterator[Finding]:
     """Every chain ends. A pattern may match its own target: the target is the end then."""
     for pattern, target in doc.downgrade.items():
-        place, chain = place_of(["downgrade", pattern]), _chain(doc.downgrade, target)
+        place, chain = place_of(["downgrade", pattern]), chain_from(doc.downgrade, target)
         if pattern == target:
             yield Finding(place, f"{shown(target)} is downgraded to itself", "another model")
         elif chain[-1] in chain[:-1]:
             yield Finding(place, f"a circle: {' -> '.join(map(shown, chain))}", "downgrades that end")
         elif len(chain) >= MAX_CANDIDATES:
             yield Finding(place, f"a chain of {len(chain) + 1} models", f"at most {MAX_CANDIDATES}")
-
-
-def _chain(downgrade: Mapping[str, str], model: str) -> list[str]:
-    """`model` and the models after it, up to the end or the first that comes again."""
-    chain = [model]
-    while chain[-1] not in chain[:-1] and (further := cheaper(downgrade, chain[-1])):
-        chain.append(further)
-    return chain
 
 
 def _funding(doc: Outline) -> Iterator[Finding]:

@@ -27,7 +27,7 @@ from capguard.policy.fields import (
     Zone,
     readable,
 )
-from capguard.policy.rates import PriceRates, UnitRates
+from capguard.policy.rates import PriceRates, UnitRates, list_rules
 
 __all__ = [
     "Alerts",
@@ -64,17 +64,26 @@ class Included(PolicyObject):
 
 
 class Plan(PolicyObject):
-    """A named set of caps, an included allowance, a price in USD; `markup` makes `billed` out of `usd`."""
+    """A named set of caps, an included allowance, a price in USD.
+
+    `billed` is what the plan's customers pay for a call: by the plan's own `prices` of models; for a model that is not
+    among them, `usd` times `markup`.
+    """
 
     price: Number | None = None
     included: Included | None = None
     caps: tuple[Cap, ...] = ()
     markup: Number | None = None
+    prices: dict[Text, PriceRates] = Field(default_factory=dict)
     label: Text | None = None
 
     if TYPE_CHECKING:
 
         def __init__(self, **fields: Any) -> None: ...
+
+    @classmethod
+    def rules(cls, data: Mapping[str, Any]) -> Iterator[Finding]:
+        return list_rules(data.get("prices"))
 
 
 class UserPolicy(PolicyObject):

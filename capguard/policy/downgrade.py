@@ -22,6 +22,14 @@ def cheaper(table: Mapping[str, str], model: str) -> str | None:
     return found if found is None or "/" in found else f"{prefix}/{found}"
 
 
+def chain_from(table: Mapping[str, str], model: str) -> list[str]:
+    """`model` and the models that `table` leads to from it, up to the end or the first that comes again."""
+    chain = [model]
+    while chain[-1] not in chain[:-1] and (further := cheaper(table, chain[-1])):
+        chain.append(further)
+    return chain
+
+
 def _entry(table: Mapping[str, str], model: str) -> str | None:
     pattern = best_match(table, model)
     return None if pattern is None or table[pattern] == model else table[pattern]

@@ -43,7 +43,7 @@ class Funding:
         return (
             *first,
             *(
-                _grant(credit, identity.user or "")
+                credit_leg(credit, identity.user or "")
                 for credit in credits
                 if credit.unit == unit and (good_for_all or credit.pays_for(identity.feature, model))
             ),
@@ -77,7 +77,8 @@ def _allowance(included: Included, window: Window, identity: Identity, now_ms: i
     )
 
 
-def _grant(credit: Credit, user: str) -> Leg:
+def credit_leg(credit: Credit, user: str) -> Leg:
+    """A user's grant as a source: its meter, and what it can pay."""
     per, values = ("user", "grant"), (user, credit.id)
     return Leg(
         meter=meter_key(_RESERVED + GRANT, credit.unit, per, "lifetime", False, False, values),

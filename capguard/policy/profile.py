@@ -22,7 +22,10 @@ class TimedChange:
 
 @dataclass(frozen=True, slots=True)
 class Credit:
-    """A grant as the ledger keeps it: `amount` in parts of `unit`, good for some features and models or for all."""
+    """A grant as the ledger keeps it: `amount` in parts of `unit`, good for some features and models or for all.
+
+    `used_up` ones had nothing left when the user was granted something the last time; they are carried no further.
+    """
 
     id: str
     amount: int
@@ -33,6 +36,7 @@ class Credit:
     features: tuple[str, ...]
     models: tuple[str, ...]
     revoked: bool
+    used_up: bool = False
 
     def pays_for(self, feature: str | None, model: str | None) -> bool:
         """Whether this grant may pay for a call of `feature` to `model`."""
@@ -57,9 +61,9 @@ class UserProfile:
             TimedChange((Cap if each.get("additional") else CapChange)(**each["cap"]), _until(each))
             for each in body.get("overrides", ())
         ]
-        grants = sorted(
-            map(_credit, body.get("grants", ())), key=lambda g: (g.priority, g.until_ms, g.granted_ms, g.id)
-        )
+        used_up = frozenset(body.get("used_up", ()))
+        credits = [_credit(grant, grant["id"] in used_up) for grant in body.get("grants", ())]
+        grants = sorted(credits, key=lambda g: (g.priority, g.until_ms, g.granted_ms, g.id))
         return cls(revised.revision, body.get("plan"), tuple(changes), tuple(grants))
 
     def changes_at(self, now_ms: int) -> tuple[Cap | CapChange, ...]:
@@ -68,6 +72,10 @@ class UserProfile:
 
     def credits_at(self, now_ms: int) -> tuple[Credit, ...]:
         """The grants that can pay, in their order: lower priority first, then the sooner expiry, then the older."""
+        return tuple([grant for grant in self.lasting_at(now_ms) if not grant.used_up])
+
+    def lasting_at(self, now_ms: int) -> tuple[Credit, ...]:
+        """The grants that have not ended, those that are used up among them: they pay again if money comes back."""
         return tuple([grant for grant in self.grants if now_ms < grant.until_ms and not grant.revoked])
 
     def span(self, now_ms: int) -> tuple[int, int]:
@@ -80,7 +88,7 @@ class UserProfile:
 NO_PROFILE = UserProfile()
 
 
-def _credit(grant: Mapping[str, Any]) -> Credit:
+def _credit(grant: Mapping[str, Any], used_up: bool) -> Credit:
     return Credit(
         id=grant["id"],
         amount=grant["amount"],
@@ -91,6 +99,7 @@ def _credit(grant: Mapping[str, Any]) -> Credit:
         features=tuple(grant.get("features", ())),
         models=tuple(grant.get("models", ())),
         revoked="revoked_ms" in grant,
+        used_up=used_up,
     )
 
 

@@ -11,7 +11,7 @@ from pydantic import Field, SerializationInfo, SerializerFunctionWrapHandler, mo
 from capguard.errors import Finding
 from capguard.policy.base import PolicyObject
 from capguard.policy.fields import Flag, Number, OutputLimit, Text, readable
-from capguard.policy.findings import shown
+from capguard.policy.findings import place_of, shown
 
 DEAREST = 600
 """USD per million tokens above which a price is a mistake; the dearest published ones stand at 600."""
@@ -59,6 +59,15 @@ class PriceRates(PolicyObject):
             yield Finding("", "a price of zero", "free = true for a model that costs nothing")
         elif data.get("request") is None:
             yield from (_missing(name) for name in ("input", "output") if data.get(name) is None)
+
+
+def list_rules(prices: object) -> Iterator[Finding]:
+    """A plan's list says what its customers pay, and nothing of the models themselves."""
+    for model, rates in prices.items() if isinstance(prices, Mapping) else ():
+        given = rates.get("max_output") if isinstance(rates, Mapping) else getattr(rates, "max_output", None)
+        if given is not None:
+            found = "max_output in the price list of a plan"
+            yield Finding(place_of(["prices", str(model), "max_output"]), found, "max_output under [prices]")
 
 
 class UnitRates(PolicyObject):

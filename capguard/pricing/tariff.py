@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
@@ -40,18 +40,22 @@ class UnitRate:
 
 @dataclass(frozen=True, slots=True)
 class Tariff:
-    """By what one call is counted. `price` is None where the caller says the cost; `markup` is in billionths."""
+    """By what one call is counted. `price` is None where the caller says the cost.
+
+    `billed` is by the plan's own price of the model, `list_price`; without one, dollars times `markup`, in billionths.
+    """
 
     price: Price | None
     units: Mapping[str, UnitRate] = field(default_factory=dict)
     markup: int = MARKUP_SCALE
+    list_price: Price | None = None
 
     def amounts(self, usage: Usage) -> dict[str, int]:
         """`usage` in every unit, at most 2^53-1 parts each. A free model costs no money; its tokens still count."""
         usd = self.price.cost(usage) if self.price is not None else 0
         counted = {
             "usd": usd,
-            "billed": self.billed(usd),
+            "billed": self.billed(usd) if self.list_price is None else self.list_price.cost(usage),
             "tokens": usage.input_tokens + usage.output_tokens,
             "input_tokens": usage.input_tokens,
             "output_tokens": usage.output_tokens,
@@ -66,20 +70,30 @@ class Tariff:
             return {unit: min(amount, MAX_AMOUNT) for unit, amount in counted.items()}
         return counted
 
+    def bound(self, usage: Usage) -> dict[str, int]:
+        """As `amounts`, for a hold: whatever the provider's caches make of the input, no more is billed by the list."""
+        listed = self.list_price
+        if listed is None:
+            return self.amounts(usage)
+        rate = listed.dearest_input
+        dearest = replace(listed, input=rate, cache_read=rate, cache_write=rate)
+        return replace(self, list_price=dearest).amounts(usage)
+
     def at(self, price: Price) -> Tariff:
         """The same at another price."""
-        return Tariff(price, self.units, self.markup)
+        return replace(self, price=price)
 
     def billed(self, usd: int) -> int:
-        """What the customer pays for `usd` nano-dollars, in nano-dollars, rounded up."""
+        """What the customer pays for `usd` nano-dollars of which no usage is known, in nano-dollars, rounded up."""
         return usd if self.markup == MARKUP_SCALE else -(-usd * self.markup // MARKUP_SCALE)
 
     def per_output(self, choices: int) -> dict[str, int]:
         """What one more output token in each of `choices` adds in every unit, in thousandths of a part, rounded up."""
         usd = 0 if self.price is None else self.price.output * choices
+        listed = self.list_price
         counted = {
             "usd": usd,
-            "billed": -(-usd * self.markup // MARKUP_SCALE),
+            "billed": -(-usd * self.markup // MARKUP_SCALE) if listed is None else listed.output * choices,
             "tokens": 1000 * choices,
             "input_tokens": 0,
             "output_tokens": 1000 * choices,
@@ -100,13 +114,16 @@ class Tariff:
             rates["units"] = {unit: rate.to_dict() for unit, rate in self.units.items()}
         if self.markup != MARKUP_SCALE:
             rates["markup"] = self.markup
+        if self.list_price is not None:
+            rates["list_price"] = self.list_price.to_dict()
         return rates
 
     @classmethod
     def from_dict(cls, entry: Mapping[str, Any]) -> Tariff:
         price = Price.from_dict(entry["price"]) if "price" in entry else None
         units = {unit: UnitRate.from_dict(rate) for unit, rate in entry.get("units", {}).items()}
-        return cls(price, units, entry.get("markup", MARKUP_SCALE))
+        listed = Price.from_dict(entry["list_price"]) if "list_price" in entry else None
+        return cls(price, units, entry.get("markup", MARKUP_SCALE), listed)
 
 
 def markup_of(factor: Decimal | None) -> int:

@@ -32,7 +32,7 @@ Run = Callable[..., Result]
 
 @pytest.fixture(autouse=True)
 def _no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("CAPGUARD_URL", "CAPGUARD_POLICY", "CAPGUARD_DISABLED"):
+    for name in ("CAPGUARD_URL", "CAPGUARD_POLICY", "CAPGUARD_NAMESPACE", "CAPGUARD_DISABLED"):
         monkeypatch.delenv(name, raising=False)
 
 

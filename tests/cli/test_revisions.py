@@ -69,6 +69,30 @@ def test_refused(run: Run, url: str, tmp_path: Path, text: str, place: str) -> N
     assert not (tmp_path / "live.db").exists()
 
 
+def test_backfill(run: Run, url: str, policy: Path) -> None:
+    """A new cap begins with what the journal says of its period; without the option at nothing."""
+    run("policy", "push", policy, "--url", url)
+    with Guard(url) as guard:
+        guard.allow(user="ann", cost="0.5")
+        for name, options in (("plain", ()), ("filled", ("--backfill",))):
+            policy.write_text(f'{policy.read_text()}\n[[caps]]\nid = "{name}"\nlimit = 7\nwindow = "lifetime"\n')
+            told = json.loads(run("policy", "push", policy, "--url", url, "--json", *options).stdout)
+        assert told["revision"] == 3
+        settled = {cap.id: cap.settled for cap in guard.status(user="ann").caps}
+        assert (settled["plain"], settled["filled"]) == (0, 0.5)
+        assert guard.verify()
+
+
+def test_backfill_of_a_first_policy(run: Run, ledger: str, policy: Path) -> None:
+    """A ledger that was kept by a file, and goes live: caps that the file did not have begin with what was booked."""
+    policy.write_text(f'{policy.read_text()}\n[[caps]]\nid = "ever"\nlimit = 7\nwindow = "lifetime"\n')
+    assert run("policy", "push", policy, "--backfill", "--base", 0, "--url", ledger).exit_code == 0
+    with Guard(ledger) as guard:
+        assert guard.status(user="rich", plan="pro").caps["ever"].settled == 2
+        assert guard.status(user="rich", plan="pro").caps["hard"].settled == 2
+        assert guard.verify()
+
+
 def test_show_can_be_pushed(run: Run, url: str, policy: Path, changed: Path) -> None:
     """What is shown is a policy's file: the one in force, or an earlier revision."""
     run("policy", "push", policy, "--url", url, "--by", "ann", "--why", "the first")

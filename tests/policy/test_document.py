@@ -119,6 +119,19 @@ BAD: dict[str, tuple[dict[str, Any], str, str]] = {
     "plans as a list": ({"plans": []}, "plans", "a list of 0; allowed: a table"),
     "price": (plan(price="free"), "plans.pro.price", "finite number"),
     "markup": (plan(markup=-2), "plans.pro.markup", "0 or more"),
+    "a plan's price per token": (
+        plan(prices={"m": {"input": 1e-7, "output": 1}}),
+        "plans.pro.prices.m.input",
+        "is that per token?",
+    ),
+    "a plan's half price": (plan(prices={"gpt-4*": {"input": 1}}), 'plans.pro.prices."gpt-4*".output', "output = 0"),
+    "a plan's price of zero": (plan(prices={"m": {"request": 0}}), "plans.pro.prices.m", "free = true"),
+    "a limit of the model in a plan's list": (
+        plan(prices={"m": {"input": 1, "output": 1, "max_output": 5}}),
+        "plans.pro.prices.m.max_output",
+        "in the price list of a plan; allowed: max_output under [prices]",
+    ),
+    "a plan's prices as a list": (plan(prices=[]), "plans.pro.prices", "a list of 0; allowed: a table"),
     "included": (plan(included={"amount": 1, "window": "x"}), "plans.pro.included.window", "no such window"),
     "included of half a token": (
         plan(included={"amount": "0.5", "unit": "tokens"}),

@@ -174,11 +174,16 @@ fields = st.fixed_dictionaries(
 cap_lists = st.dictionaries(names, fields, max_size=3).map(
     lambda caps: [{"id": id_} | cap for id_, cap in caps.items()]
 )
+price_lists = st.dictionaries(
+    names, st.sampled_from([{"input": 0, "output": "0.5"}, {"request": 1}, {"free": True}]), max_size=2
+)
 documents = st.fixed_dictionaries(
     {},
     optional={
         "timezone": st.sampled_from(["UTC", "Europe/Paris"]),
-        "plans": st.dictionaries(names, st.fixed_dictionaries({"caps": cap_lists}, optional={"price": amounts})),
+        "plans": st.dictionaries(
+            names, st.fixed_dictionaries({"caps": cap_lists}, optional={"price": amounts, "prices": price_lists})
+        ),
         "users": st.dictionaries(names, st.fixed_dictionaries({"caps": cap_lists}), max_size=2),
         "alerts": st.fixed_dictionaries({"thresholds": st.lists(st.integers(1, 10), unique=True)}),
     },
@@ -262,7 +267,17 @@ ADVICE: dict[str, tuple[dict[str, Any], list[tuple[str, str]]]] = {
         {"plans": {"p": {"included": {"amount": 5}, "caps": [cap()]}}},
         [("plans.p.included", "no cap takes notice")],
     ),
-    "included with notice": ({"plans": {"p": {"included": {"amount": 5}, "caps": [cap(overage_only=True)]}}}, []),
+    "included with notice, grants without": (
+        {"plans": {"p": {"included": {"amount": 5}, "caps": [cap(overage_only=True)]}}},
+        [("plans.p.included", "no cap takes notice of grants")],
+    ),
+    "included and grants with notice": (
+        {
+            "plans": {"p": {"included": {"amount": 5}, "caps": [cap(overage_only=True)]}},
+            "caps": [cap("d", ignore_grants=True)],
+        },
+        [],
+    ),
     "a cap for a plan that is not": (
         {"plans": {"pro": {}}, "caps": [cap(match={"plan": ["pr*", "gold"]})]},
         [("caps[0] (c).match.plan", "'gold' matches no plan")],

@@ -12,9 +12,10 @@ from capguard.cli.demo.tally import Tally
 from capguard.cli.demo.traffic import ATTRIBUTION, Ask
 from capguard.cli.verify import to_dict as verification_to_dict
 from capguard.guard import Guard
+from capguard.journal import Verification
 from capguard.ledger.caps import ENFORCING
 from capguard.ledger.money import dollars
-from capguard.results import CapState, Verification
+from capguard.states import CapState
 
 _NEAREST = 8
 _AMOUNTS = ("without_caps", "saved_by_blocking", "saved_by_downgrading")

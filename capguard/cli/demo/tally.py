@@ -11,7 +11,7 @@ from capguard.cli import show
 from capguard.cli.demo.traffic import PLANS, Ask
 from capguard.cli.demo.worker import BLOCKED
 from capguard.guard import Guard
-from capguard.results import Entry
+from capguard.journal import Entry
 
 ZERO = Decimal(0)
 

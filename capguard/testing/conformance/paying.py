@@ -44,11 +44,19 @@ def credit(id: str, limit: int, *, until: float | None = None, who: str = "u1") 
     )
 
 
-def give(id: str, amount: int, *, until: float | None = None, user: str = "u1", by: str | None = None) -> Steer:
-    """Grant a credit."""
+def give(
+    id: str,
+    amount: int,
+    *,
+    until: float | None = None,
+    user: str = "u1",
+    by: str | None = None,
+    used_up: Sequence[str] = (),
+) -> Steer:
+    """Grant a credit; `used_up` are those that have nothing left."""
     until_ms = None if until is None else ms(until)
     change = {"id": id, "amount": amount, "unit": "usd", "until_ms": until_ms, "priority": 0}
-    return Steer(GRANT, user, change, by)
+    return Steer(GRANT, user, {**change, "used_up": list(used_up)} if used_up else change, by)
 
 
 def revoke(id: str, *, user: str = "u1") -> Steer:

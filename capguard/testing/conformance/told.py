@@ -120,12 +120,13 @@ def _lines(outcome: Lines) -> str:
 
 @_told.register
 def _steered(outcome: Steered) -> str:
-    """`profile 3, plan pro, over a=5 b=6, grants g1 -g2`: g2 is revoked."""
+    """`profile 3, plan pro, over a=5 b=6, grants g1 -g2, spent g1`: g2 is revoked, g1 used up."""
     body = outcome.profile.body
     plan = [f"plan {body['plan']}"] if "plan" in body else []
     over = [f"{each['cap']['id']}={each['cap']['limit']}" for each in body.get("overrides", ())]
     grants = ["-" * ("revoked_ms" in grant) + grant["id"] for grant in body.get("grants", ())]
-    lists = [" ".join(each) for each in (["over", *over], ["grants", *grants]) if len(each) > 1]
+    told = (["over", *over], ["grants", *grants], ["spent", *body.get("used_up", ())])
+    lists = [" ".join(each) for each in told if len(each) > 1]
     return ", ".join([f"profile {outcome.profile.revision}", *plan, *lists, *_again(outcome.replayed)])
 
 

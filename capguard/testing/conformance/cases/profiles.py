@@ -41,6 +41,18 @@ CASES = (
         )
     ),
     case(
+        "a grant says which are used up by now; its repeat changes nothing, whatever it says of them",
+        (give("g1", 5), "profile 1, grants g1"),
+        (give("g2", 5, used_up=["g1"]), "profile 2, grants g1 g2, spent g1"),
+        (give("g2", 5), "profile 2, grants g1 g2, spent g1, again"),
+        (give("g1", 5, used_up=["g2"]), "profile 2, grants g1 g2, spent g1, again"),
+        (give("g1", 6), "mismatch settled"),
+        (give("g3", 5, used_up=["g1", "g2"]), "profile 3, grants g1 g2 g3, spent g1 g2"),
+        (revoke("g3"), "profile 4, grants g1 g2 -g3, spent g1 g2"),
+        (give("g4", 5), "profile 5, grants g1 g2 -g3 g4"),
+        (Profile("u1"), "profile 5, grants g1 g2 -g3 g4"),
+    ),
+    case(
         "a grant is revoked once, stays on record, and does not come back",
         (give("g1", 5), "profile 1, grants g1"),
         (give("g2", 5), "profile 2, grants g1 g2"),

@@ -1,0 +1,71 @@
+"""Putting a policy in force for every process that has none of its own, and what its new caps begin with."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from capguard import answers
+from capguard.acceptance import accepted
+from capguard.backends.base import Clock
+from capguard.backfill import Backfilling
+from capguard.errors import BackendUnavailable, PolicyError
+from capguard.ledger.commands import PolicyInForce, Publish
+from capguard.ledger.flows import Flow
+from capguard.ledger.outcomes import Nothing, Outcome, Published, Revised, Stale, Superseded
+from capguard.policy.document import Policy
+from capguard.policy.load import dump_policy, load_policy
+
+BACKFILL_ROUNDS = 20
+"""How often a backfill that new entries have overtaken takes them in and tries again."""
+
+PolicySource = Policy | Mapping[str, object] | str | os.PathLike[str]
+
+
+def publication(
+    policy: PolicySource, base: int | None = None, by: str | None = None, why: str | None = None
+) -> Publish:
+    """The command that publishes a policy. Raises PolicyError for one that is refused."""
+    return Publish(dump_policy(accepted(policy)), base, by, why)
+
+
+def publishing(command: Publish, clock: Clock, *, backfill: bool) -> Flow[Outcome]:
+    """Publish; with `backfill`, caps that the policy in force does not have begin with what the journal says of them.
+
+    What is booked meanwhile is folded in, until nothing is. Raises BackendUnavailable where that never comes.
+    """
+    fold = (yield from _folding(command, clock)) if backfill else None
+    if not fold:
+        return (yield command)
+    for _ in range(BACKFILL_ROUNDS):
+        while lines := answers.lines((yield fold.page)):
+            fold.add(lines)
+        outcome = yield command._replace(backfill=fold.command())
+        if not isinstance(outcome, Stale):
+            return outcome
+    raise BackendUnavailable("calls were booked faster than the journal could be folded; nothing is published")
+
+
+def policy_found(initial: PolicySource | None) -> Flow[Revised]:
+    """The policy that the backend holds; where it holds none, `initial` is published as the first.
+
+    Raises PolicyError where there is neither.
+    """
+    outcome = yield PolicyInForce()
+    if isinstance(outcome, Nothing) and initial is not None:
+        outcome = yield publication(initial, base=0, why="initial policy")
+        if isinstance(outcome, Superseded):  # another process was first: its policy holds
+            outcome = yield PolicyInForce()
+    if not isinstance(outcome, Published):
+        raise PolicyError(
+            "no policy: pass policy= (a file, a dict or a Policy; {} has no caps and books all), or publish one:"
+            " capguard policy push FILE, or initial_policy=; in the environment, CAPGUARD_POLICY names the file"
+        )
+    return outcome.policy
+
+
+def _folding(command: Publish, clock: Clock) -> Flow[Backfilling]:
+    """The fold for what is new in a policy, beside the one in force; where none is, all of it."""
+    outcome = yield PolicyInForce()
+    old = load_policy(dict(outcome.policy.body)) if isinstance(outcome, Published) else Policy()
+    return Backfilling(old, load_policy(dict(command.document)), clock())
