@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 class Guard(Calls, Looking, Steering, Review):
     """A ledger and the policy that holds for it.
 
-    `url` names the backend: `sqlite:///capguard.db` or `memory://`. `policy` is a path to TOML, YAML or JSON, a dict,
-    or a `Policy`. `namespace` keeps products apart in one backend. `clock` gives milliseconds since the epoch; the
-    default is the system's. One Guard serves many threads and event loops. With `CAPGUARD_DISABLED=1` every call
-    passes, loudly.
+    `url` names the backend: `sqlite:///capguard.db`, `redis://localhost`, `memory://`; a `redis.Redis` serves too, its
+    settings are cloned. `policy` is a path to TOML, YAML or JSON, a dict, or a `Policy`. `namespace` keeps products
+    apart in one backend. `clock` gives milliseconds since the epoch; the default is the system's. One Guard serves
+    many threads and event loops. With `CAPGUARD_DISABLED=1` every call passes, loudly.
 
     With `policy`, that is the truth for this process. Without it the backend holds the policy: `publish` changes it for
     everybody, `initial_policy` publishes the first. Overrides, grants and assigned plans always live in the backend.
@@ -40,7 +40,7 @@ class Guard(Calls, Looking, Steering, Review):
 
     def __init__(
         self,
-        url: str,
+        url: object,
         *,
         policy: PolicySource | None = None,
         initial_policy: PolicySource | None = None,

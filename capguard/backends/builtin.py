@@ -9,29 +9,39 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from capguard.backends.base import Backend, Clock
 from capguard.plugins.hookspecs import hookimpl
 
-_REDIS = ("redis", "rediss")
+URLS = "sqlite:///capguard.db, memory://, redis://, rediss://, redis+sentinel://, redis+cluster://"
+_REDIS = re.compile(r"rediss?(\+sentinel|\+cluster)?")
 _NAMESPACE = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 @hookimpl
-def capguard_backend(url: str, namespace: str, clock: Clock) -> Backend | None:
-    """`memory://`, `sqlite://`, `redis://` and `rediss://`."""
+def capguard_backend(url: object, namespace: str, clock: Clock) -> Backend | None:
+    """`memory://`, `sqlite://`, `redis://` and its kin, and clients of redis-py."""
+    if not isinstance(url, str):
+        return _redis(url, namespace, clock) if is_redis_client(url) else None
     scheme = urlsplit(url).scheme
     if scheme == "memory":
         from capguard.backends.memory import MemoryBackend
 
         return MemoryBackend(clock)
-    if scheme in _REDIS:
+    if _REDIS.fullmatch(scheme):
         return _redis(url, namespace, clock)
     return _sqlite(url, namespace, clock) if scheme == "sqlite" else None
 
 
-def _redis(url: str, namespace: str, clock: Clock) -> Backend:
+def is_redis_client(value: object) -> bool:
+    """Whether this is a client of redis-py, sync or async: its module says so, and nothing is imported."""
+    return any(cls.__module__.split(".")[0] == "redis" for cls in type(value).__mro__)
+
+
+def _redis(where: object, namespace: str, clock: Clock) -> Backend:
     try:
-        from capguard.backends.redis import RedisBackend
+        from capguard.backends.redis.opening import open_client, open_url
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f"{urlsplit(url).scheme}:// needs the extra: capguard[redis]") from error
-    return RedisBackend(url, namespace=_checked(namespace), clock=clock)
+        raise ModuleNotFoundError("a ledger in Redis needs the extra: capguard[redis]") from error
+    if isinstance(where, str):
+        return open_url(where, _checked(namespace), clock)
+    return open_client(where, _checked(namespace), clock)
 
 
 def _sqlite(url: str, namespace: str, clock: Clock) -> Backend:

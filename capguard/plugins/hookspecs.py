@@ -17,8 +17,11 @@ hookimpl = pluggy.HookimplMarker(GROUP)
 
 
 @hookspec(firstresult=True)
-def capguard_backend(url: str, namespace: str, clock: Clock) -> Backend | None:
-    """Open the backend behind `url`; None for a scheme that this plugin does not serve."""
+def capguard_backend(url: object, namespace: str, clock: Clock) -> Backend | None:
+    """Open the backend behind `url`; None for a scheme that this plugin does not serve.
+
+    `url` is text, or a client object that an application has made already.
+    """
 
 
 @hookspec

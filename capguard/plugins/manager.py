@@ -23,13 +23,14 @@ def plugin_manager() -> pluggy.PluginManager:
     return manager
 
 
-def open_backend(url: str, *, namespace: str, clock: Clock) -> Backend:
-    """The backend behind `url`. Raises ValueError where no plugin serves its scheme."""
-    if not isinstance(url, str):
-        raise ValueError(f"url: {type(url).__name__} is not text; allowed: sqlite:///capguard.db, memory://")
+def open_backend(url: object, *, namespace: str, clock: Clock) -> Backend:
+    """The backend behind `url`, a URL or a client of redis-py. Raises ValueError where no plugin serves its scheme."""
+    if not isinstance(url, str) and not builtin.is_redis_client(url):
+        raise ValueError(f"url: {type(url).__name__} is no URL; allowed: {builtin.URLS}, or a redis.Redis")
     backend: Backend | None = plugin_manager().hook.capguard_backend(url=url, namespace=namespace, clock=clock)
     if backend is None:
-        raise ValueError(f"no backend serves {urlsplit(url).scheme or url!r}://; allowed: sqlite://, memory://")
+        named = urlsplit(url).scheme or url if isinstance(url, str) else type(url).__name__
+        raise ValueError(f"no backend serves {named}; allowed: {builtin.URLS}")
     return backend
 
 

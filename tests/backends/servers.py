@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import random
 import shutil
 import socket
 import subprocess
@@ -38,10 +39,18 @@ def servers() -> list[str]:
 class Server:
     """A redis-server of one's own, on a free port, in a directory of its own."""
 
-    def __init__(self, which: str = WHEEL, *options: str, port: int | None = None, directory: Path | None = None):
+    def __init__(
+        self,
+        which: str = WHEEL,
+        *options: str,
+        port: int | None = None,
+        directory: Path | None = None,
+        config: Path | None = None,
+    ):
         self.which, self.options = which, options
         self.port = port or free_port()
         self.directory = directory or Path(tempfile.mkdtemp(prefix="capguard-redis-"))
+        self.config = config
         self.process: subprocess.Popen[bytes] | None = None
         self.start()
 
@@ -52,7 +61,8 @@ class Server:
     def start(self) -> None:
         program = executable(self.which)
         assert program is not None
-        words = ["--port", str(self.port), "--save", "", "--dir", str(self.directory), "--bind", "127.0.0.1"]
+        words = ["--port", str(self.port), "--dir", str(self.directory), "--bind", "127.0.0.1"]
+        words = [str(self.config), *words] if self.config else [*words, "--save", ""]
         self.process = subprocess.Popen([program, *words, *self.options], stdout=subprocess.DEVNULL)
         self.wait()
 
@@ -65,6 +75,22 @@ class Server:
             except redis.RedisError:
                 time.sleep(0.02)
         raise RuntimeError(f"no redis-server answers on port {self.port}")
+
+    @classmethod
+    def sentinel(cls, which: str, service: str, master_port: int) -> Server:
+        """A sentinel that watches one master, two of them agree, and a master is gone after a second."""
+        directory = Path(tempfile.mkdtemp(prefix="capguard-sentinel-"))
+        config = directory / "sentinel.conf"
+        config.write_text(
+            f"sentinel monitor {service} 127.0.0.1 {master_port} 2\n"
+            f"sentinel down-after-milliseconds {service} 1000\n"
+            f"sentinel failover-timeout {service} 5000\n"
+        )
+        return cls(which, "--sentinel", directory=directory, config=config)
+
+    @property
+    def alive(self) -> bool:
+        return self.process is not None and self.process.poll() is None
 
     def client(self) -> redis.Redis:
         return redis.Redis(port=self.port, socket_timeout=5, socket_connect_timeout=1)
@@ -81,10 +107,16 @@ class Server:
 
 
 def free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        port: int = listening.getsockname()[1]
-        return port
+    """A port that is free together with the one 10,000 above it, on which a cluster talks to itself."""
+    for port in random.sample(range(20000, 32000), 200):
+        with socket.socket() as one, socket.socket() as other:
+            try:
+                one.bind(("127.0.0.1", port))
+                other.bind(("127.0.0.1", port + 10000))
+            except OSError:
+                continue
+            return port
+    raise RuntimeError("no free port")
 
 
 @lru_cache

@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from capguard.backends.base import Clock, system_clock
-from capguard.backends.redis.client import Client, shown
+from capguard.backends.redis.client import Client
 from capguard.backends.redis.journal import Journals
 from capguard.backends.redis.reading import Readings
 from capguard.backends.redis.steering import Steerings
 from capguard.backends.redis.store import Store, Talk
 from capguard.backends.redis.talks import Talks
+from capguard.backends.redis.target import Target, read_url
 from capguard.ledger.commands import (
     Alerts,
     Check,
@@ -37,7 +38,7 @@ T = TypeVar("T")
 
 
 class RedisBackend:
-    """`redis://host:6379/0`, `rediss://` with TLS.
+    """A ledger in Redis: of a URL as `redis://host:6379/0`, or of the servers of a client that is there already.
 
     Every command is atomic on the server, whose clock counts. `deadline` is the longest that one step waits for a
     reply, in seconds. With `strict`, a server that holds no ledger is never taken for an empty one.
@@ -45,17 +46,17 @@ class RedisBackend:
 
     def __init__(
         self,
-        url: str,
+        target: str | Target,
         *,
         namespace: str = "default",
         clock: Clock = system_clock,
         deadline: float = 0.25,
         connections: int = 64,
         strict: bool = False,
-        options: Mapping[str, Any] | None = None,
     ):
-        self.url = shown(url)
-        self._client = Client(url, deadline=deadline, connections=connections, options=dict(options or {}))
+        where = read_url(target)[0] if isinstance(target, str) else target
+        self.url = str(where)
+        self._client = Client(where, deadline=deadline, connections=connections)
         self._store = Store(namespace, clock, strict=strict)
         journals = Journals(self._store)
         talks = Talks(self._store, journals)

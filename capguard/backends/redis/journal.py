@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from capguard.backends.redis.store import Store, Talk, answered
+from capguard.backends.redis.store import Store, Talk
 from capguard.backends.redis.wire import read_line
 from capguard.ledger.commands import Journal
 from capguard.ledger.outcomes import Line
@@ -43,16 +43,16 @@ class Journals:
 
     def _range(self, first: int, last: int | None, count: int) -> Talk[list[Line]]:
         until = "+" if last is None else f"{last}-0"
-        reply = yield ("XRANGE", self._store.keys.log, f"{first}-0", until, "COUNT", count)
-        return [read_line(entry) for entry in answered(reply)]
+        reply = yield from self._store.ask("range", (), ["log", f"{first}-0", until, count])
+        return [read_line(entry) for entry in reply[1]]
 
     def _first_since(self, since_ms: int) -> Talk[int]:
         """The number of the first entry at that time or later: time never runs backward in a journal."""
         first = yield from self._range(0, None, 1)
-        newest = answered((yield ("XREVRANGE", self._store.keys.log, "+", "-", "COUNT", 1)))
-        if not first or not newest:
+        newest = yield from self._store.ask("range", (), ["newest"])
+        if not first or not newest[1]:
             return 0
-        low, high = first[0].seq, read_line(newest[0]).seq + 1
+        low, high = first[0].seq, read_line(newest[1][0]).seq + 1
         while low < high:
             middle = (low + high) // 2
             line = yield from self._range(middle, None, 1)

@@ -20,10 +20,6 @@ class Keys:
     def __init__(self, namespace: str):
         self.prefix = f"{ROOT}:{{{namespace}}}:"
         self.fixed = tuple(self.prefix + name for name in FIXED)
-        self.log = self.prefix + "log"
-        self.refused = self.prefix + "refused"
-        self.alerts = self.prefix + "alerts"
-        self.meta = self.prefix + "meta"
 
     def buckets(self, rows: Iterable[str], size: int) -> list[str]:
         """The keys of the buckets that these rows are in, each once."""

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from capguard.backends.redis import wire
 from capguard.backends.redis.journal import CHUNK, Journals
-from capguard.backends.redis.store import Store, Talk, answered
+from capguard.backends.redis.store import Store, Talk
 from capguard.backends.redis.talks import Talks
 from capguard.errors import BackendUnavailable
 from capguard.ledger.caps import Move
@@ -43,13 +43,13 @@ class Readings:
             first = max(first, (command.since_ms - MINUTE_MS) // MINUTE_MS * MINUTE_MS + MINUTE_MS)
         low = first // MINUTE_MS * _PER_MINUTE
         high = "+inf" if command.until_ms is None else f"({-(-command.until_ms // MINUTE_MS) * _PER_MINUTE}"
-        rows = yield from self._rows(self._store.keys.refused, low, high, wire.read_refusal)
+        rows = yield from self._rows("refused", low, high, wire.read_refusal)
         return RefusalCounts(tuple(sorted(row for row in rows if row.place > command.after)[: command.limit]))
 
     def alerts(self, command: Alerts) -> Talk[Outcome]:
         low = max(command.after[0], command.since_ms or 0)
         high = "+inf" if command.until_ms is None else f"({command.until_ms}"
-        rows = yield from self._rows(self._store.keys.alerts, low, high, wire.read_alert)
+        rows = yield from self._rows("alerts", low, high, wire.read_alert)
         return AlertRows(tuple(sorted(row for row in rows if row.place > command.after)[: command.limit]))
 
     def verify(self, _command: Verify) -> Talk[Outcome]:
@@ -103,9 +103,6 @@ class Readings:
             records.append(wire.open_record(wire.text(id), found, made, None))
         return records
 
-    def _rows(self, key: str, low: int, high: str, read: Callable[[bytes, Any], Row]) -> Talk[list[Row]]:
-        """The members of a sorted set with their scores, as a server of either protocol gives them."""
-        reply = answered((yield ("ZRANGEBYSCORE", key, low, high, "WITHSCORES")))
-        if reply and isinstance(reply[0], (list, tuple)):
-            return [read(member, score) for member, score in reply]
-        return [read(member, score) for member, score in zip(reply[::2], reply[1::2], strict=True)]
+    def _rows(self, what: str, low: int, high: str, read: Callable[[bytes, bytes], Row]) -> Talk[list[Row]]:
+        reply = yield from self._store.ask("range", (), [what, low, high])
+        return [read(member, score) for member, score in zip(reply[1][::2], reply[1][1::2], strict=True)]

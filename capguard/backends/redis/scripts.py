@@ -17,6 +17,7 @@ _STANDS_ON = {
     "look": ("store", "paying", "ending"),
     "fetch": ("store",),
     "grow": ("store",),
+    "range": ("store",),
     "scan": ("store",),
     "start": ("store",),
     "steer": ("store",),

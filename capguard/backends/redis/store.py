@@ -5,11 +5,13 @@ Everything here is a generator that yields commands for a server and receives it
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import Generator, Iterable, Sequence
 from typing import Any, TypeVar
 
 from capguard.backends.base import Clock, system_clock
+from capguard.backends.redis.condition import weaknesses
 from capguard.backends.redis.keys import Keys
 from capguard.backends.redis.scripts import script
 from capguard.backends.redis.wire import text
@@ -23,6 +25,10 @@ Words = tuple[Any, ...]
 Talk = Generator[Words, Any, T]
 """A conversation with a server. What it receives is a reply, or the error that the server replied with."""
 
+_VERSION_7 = 0x070000
+
+log = logging.getLogger("capguard")
+
 MOST_TRIES = 10
 """How often a step is asked again with what the store said of itself: each time it had changed in between."""
 
@@ -34,9 +40,9 @@ class Store:
     that were counted. It is not used any more until it was recovered.
     """
 
-    def __init__(self, namespace: str, clock: Clock = system_clock, *, strict: bool = False, flags: bool = False):
+    def __init__(self, namespace: str, clock: Clock = system_clock, *, strict: bool = False):
         self.keys = Keys(namespace)
-        self.flags = flags
+        self._flags = False
         self._clock = clock
         self._strict = strict
         self._epoch: str | None = None
@@ -64,7 +70,7 @@ class Store:
             if said == b"size":
                 self._size = reply[1]
             elif said == b"epoch":
-                yield from self._meet(text(reply[1]), reply[2], reply[3])
+                self._meet(text(reply[1]), reply[2], reply[3], text(reply[4]))
             elif said in (b"void", b"rewound", b"lost"):
                 raise self._loss(text(said), reply)
             else:
@@ -86,7 +92,7 @@ class Store:
         """One script, by its digest; by its text where the server does not have it yet."""
         now = "" if self._clock is system_clock else str(self._clock())
         tail = (len(keys), *keys, now, self._epoch or "", self._seen, self._size, "1" if skip else "", *args)
-        code = script(name, flags=self.flags)
+        code = script(name, flags=self._flags)
         reply = yield ("EVALSHA", code.sha, *tail)
         if isinstance(reply, Exception) and "NOSCRIPT" in f"{type(reply).__name__} {reply}".upper():
             reply = yield ("EVAL", code.text, *tail)
@@ -98,11 +104,19 @@ class Store:
         if reply[0] != b"started":
             raise self._loss(text(reply[0]), reply)
         self._epoch, self._seen, self._size = text(reply[1]), reply[2], reply[3]
+        self._flags = reply[4] >= _VERSION_7
+        self._check(weaknesses(text(reply[5])))
 
-    def _meet(self, epoch: str, seq: int, size: int) -> Talk[None]:
+    def _check(self, weak: Sequence[str]) -> None:
+        """Say what of the server's settings weakens a promise; with `strict`, refuse such a server."""
+        if weak and self._strict:
+            raise BackendUnavailable(f"strict: {'; '.join(weak)}")
+        for each in weak:
+            log.warning("capguard: %s", each)
+
+    def _meet(self, epoch: str, seq: int, size: int, before: str) -> None:
         """Another epoch: one that was recovered from ours goes on where ours ended, any other is a loss."""
-        before = answered((yield ("HGET", self.keys.meta, "before"))) or b""
-        if self._epoch not in text(before).split(","):
+        if self._epoch not in before.split(","):
             raise self._loss("replaced", ())
         self._epoch, self._seen, self._size = epoch, seq, size
 

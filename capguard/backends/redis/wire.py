@@ -182,12 +182,12 @@ def read_policy(value: bytes) -> Revised:
     return Revised(**json.loads(value)) if value else NEVER
 
 
-def read_refusal(member: bytes, score: bytes | float) -> RefusalCount:
+def read_refusal(member: bytes, score: bytes) -> RefusalCount:
     minute_ms, meter, cap, scope = _named(member, 2)
     return RefusalCount(int(minute_ms), meter, cap, scope, int(float(score)) % 2**24)
 
 
-def read_alert(member: bytes, score: bytes | float) -> Alert:
+def read_alert(member: bytes, score: bytes) -> Alert:
     meter, period, ppm, cap, scope = _named(member, 3)
     return Alert(int(float(score)), meter, int(period), int(ppm), cap, scope)
 

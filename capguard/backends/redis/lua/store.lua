@@ -1,6 +1,7 @@
 -- The store: what every script begins with. Its keys, the clock, the rows of meters, the journal.
 --
--- KEYS 1 meta      hash    epoch, seq (entries made), now (time of the newest), size (buckets), rows (in them), policy
+-- KEYS 1 meta      hash    epoch, seq (entries made), now (time of the newest), size (buckets), rows (in them), policy,
+--                          before (epochs that this one was recovered from)
 --      2 open      hash    id -> a reservation that may still change: state:made:entry:expires:fingerprint:shares
 --      3 due       zset    those ids by the time at which they expire or are forgotten
 --      4 log       stream  the journal: entry n has the id n-0 and the fields t, k, i, u, b
@@ -40,7 +41,7 @@ for i = 9, #KEYS do given[KEYS[i]] = true end
 -- Why this step cannot be taken: the caller knows another store than this one, or this one has lost something.
 local function misfit()
   if not meta[1] then return {'void'} end
-  if meta[1] ~= ARGV[2] then return {'epoch', meta[1], seq, size} end
+  if meta[1] ~= ARGV[2] then return {'epoch', meta[1], seq, size, redis.call('HGET', KEYS[1], 'before') or ''} end
   if seq < tonumber(ARGV[3]) then return {'rewound', seq} end
   if size ~= tonumber(ARGV[4]) then return {'size', size} end
   for key in pairs(given) do
