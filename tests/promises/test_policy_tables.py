@@ -290,7 +290,9 @@ def test_throttle_polls_with_jitter_across_processes(tmp_path: Any) -> None:
     """Room that another process frees is found by looking again and again, at uneven times."""
 
     class Freeing(ManualClock):
-        slept: list[float] = []
+        def __init__(self) -> None:
+            super().__init__()
+            self.slept: list[float] = []
 
         def sleep(self, seconds: float) -> None:
             super().sleep(seconds)
