@@ -17,11 +17,15 @@ from capguard.testing import ManualClock
 
 
 class Watched:
-    """`watched://`: the ledger in memory behind a door. `asked` are the commands that came, `away` those not let in."""
+    """`watched://`: the ledger in memory behind a door.
+
+    `asked` are the commands that came; those in `away` are not carried out, those in `unheard` are and not answered.
+    """
 
     def __init__(self) -> None:
         self.asked: list[str] = []
         self.away: set[str] = set()
+        self.unheard: set[str] = set()
 
     @hookimpl
     def capguard_backend(self, url: str, namespace: str, clock: Any) -> Any:
@@ -41,7 +45,10 @@ class Door:
         self.watched.asked.append(name)
         if name in self.watched.away:
             raise BackendUnavailable(f"{name}: nobody answers")
-        return self.backend.execute(command)
+        outcome = self.backend.execute(command)
+        if name in self.watched.unheard:
+            raise BackendUnavailable(f"{name}: the answer was lost")
+        return outcome
 
     async def aexecute(self, command: Any) -> Any:
         return self.execute(command)

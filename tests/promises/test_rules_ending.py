@@ -116,7 +116,7 @@ def test_rule_10_release_after_settle_does_nothing(opened: Opened) -> None:
 def test_rule_10_only_what_is_then_beyond_the_limit_is_overrun(
     opened: Opened, clock: ManualClock, others: int, actual: int, overrun: int
 ) -> None:
-    """$1 expected and booked, `others` spent since, a limit of $3: the correction alone is judged, as it stands then."""
+    """$1 expected and booked, `others` spent since, a limit of $3: the correction is judged as things are then."""
     guard = opened(caps(cap(limit=3)))
     reservation = ended_early(guard, clock)
     spend(guard, others)

@@ -82,7 +82,7 @@ def test_rule_6_the_split_at_reserve_is_provisional(opened: Opened) -> None:
 def test_rule_6_included_then_grants_then_overage(
     opened: Opened, clock: ManualClock, grants: list[Any], cost: int, draws: dict[str, int], counts: list[int]
 ) -> None:
-    """Grants by priority, expiry, age; `overage_only` leaves out what included paid, `ignore_grants` what grants paid."""
+    """Grants by priority, expiry, age; `overage_only` leaves out what included paid, `ignore_grants` what they paid."""
     guard = opened(funded())
     for id, amount, priority, days in grants:
         until = None if days is None else clock.now + timedelta(days=days)
