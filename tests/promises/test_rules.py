@@ -141,6 +141,16 @@ def test_rule_2_denials_are_counted_per_cap_identity_and_minute(opened: Opened, 
     ]  # fmt: skip
 
 
+@pytest.mark.xfail(strict=True, reason="refusals are in the log; a report knows nothing of them")
+def test_rule_2_denials_are_counted_for_the_report(opened: Opened) -> None:
+    """A report of a time with refusals says other things than one of a time without."""
+    guard = opened(caps(cap(limit=1)))
+    spend(guard, 1)
+    before = guard.report().to_dict()
+    refusing(guard, user="u1", cost=1)
+    assert guard.report().to_dict() != before
+
+
 def test_rule_2_check_is_no_denial(opened: Opened) -> None:
     guard = opened(caps(cap(limit=1)))
     assert not guard.check(user="u1", cost=2)
