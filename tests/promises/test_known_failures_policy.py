@@ -280,6 +280,18 @@ def test_row_42_an_alert_on_every_call(two: Two, clock: ManualClock) -> None:
     assert [len(each) for each in told] == [1, 1]
 
 
+def test_row_42_an_alert_that_comes_back(opened: Opened, clock: ManualClock) -> None:
+    """The same, where a correction takes the spend below the threshold and the next call above it once more."""
+    guard = opened(caps(cap(limit=10), alerts={"thresholds": [0.8]}))
+    told = listen(guard, "threshold")
+    reservation = guard.reserve(user="u1", cost=9)
+    clock.advance(minutes=10)
+    guard.status(user="u1")
+    guard.settle(reservation, cost=1)
+    spend(guard, 8)
+    assert (state(guard).settled, len(told)) == (9, 1)
+
+
 def test_row_43_an_error_that_does_not_name_the_budget(opened: Opened) -> None:
     """litellm #14144, PR #4139: the error did not say which budget, and came as 400, 401 or 429. Here one class, one
     code, and every cap with scope, spent, held, limit, reset and whether to try again."""

@@ -129,9 +129,9 @@ def test_rule_2_a_refusal_changes_no_meter(opened: Opened, verb: str) -> None:
 
 def test_rule_2_denials_are_counted_per_cap_identity_and_minute(opened: Opened, clock: ManualClock) -> None:
     """For the log: one line for each, with how often."""
-    clock.set(datetime(2026, 1, 15, 12, 0, 59, tzinfo=UTC))
+    clock.set(datetime(2026, 1, 15, 12, 0, 30, tzinfo=UTC))
     guard = opened(caps(cap("a", 1), cap("b", 1)))
-    for user, seconds in (("u1", 0), ("u1", 0), ("u2", 0), ("u1", 1)):
+    for user, seconds in (("u1", 0), ("u1", 20), ("u2", 9), ("u1", 1)):
         clock.advance(seconds=seconds)
         assert refusing(guard, user=user, cost=2) == ["a", "b"]
     counted = [(f"{line.at:%M}", line.cap, line.scope["user"], line.count) for line in guard.log()]
@@ -170,8 +170,12 @@ BASE = cap(limit=9)
 FUNDED = {"default_plan": "p", "plans": {"p": {"included": {"amount": 0}}}}
 
 
-def republished(opened: Opened, other: dict[str, Any], **who: Any) -> Decimal:
-    """What a cap shows of the $2 that were spent under BASE, once it is published as `other`."""
+def republished(opened: Opened, clock: ManualClock, other: dict[str, Any]) -> Decimal:
+    """What a cap shows of the $2 that were spent under BASE, once it is published as `other`.
+
+    It is the 1st of January, a Thursday: the day, the week, the month and the year began at the same instant.
+    """
+    clock.set(datetime(2026, 1, 1, 12, tzinfo=UTC))
     guard = opened(None, initial_policy=caps(BASE, **FUNDED))
     spend(guard, 2, model="big", feature="f")
     guard.publish(caps(other, **FUNDED))
@@ -184,9 +188,11 @@ def republished(opened: Opened, other: dict[str, Any], **who: Any) -> Decimal:
     [{"limit": 3}, {"action": "warn"}, {"match": {"model": "small"}}, {"public": True}, {"window": "monthly:1@UTC"}],
     ids=["limit", "action", "match", "public", "the same window in other words"],
 )
-def test_rule_3_a_meter_stays_the_same_with_another(opened: Opened, changed: dict[str, Any]) -> None:
+def test_rule_3_a_meter_stays_the_same_with_another(
+    opened: Opened, clock: ManualClock, changed: dict[str, Any]
+) -> None:
     """Limit, action or match: what was spent still counts."""
-    assert republished(opened, {**BASE, **changed}) == 2
+    assert republished(opened, clock, {**BASE, **changed}) == 2
 
 
 @pytest.mark.parametrize(
@@ -197,15 +203,18 @@ def test_rule_3_a_meter_stays_the_same_with_another(opened: Opened, changed: dic
         {"per": ["user", "feature"]},
         {"per": []},
         {"window": "daily"},
+        {"window": "weekly:thu"},
+        {"window": "yearly"},
         {"window": "monthly@Europe/Paris"},
+        {"window": "monthly@Africa/Abidjan"},
         {"overage_only": True},
         {"ignore_grants": True},
     ],
     ids=str,
 )
-def test_rule_3_a_meter_is_another_with_another(opened: Opened, changed: dict[str, Any]) -> None:
+def test_rule_3_a_meter_is_another_with_another(opened: Opened, clock: ManualClock, changed: dict[str, Any]) -> None:
     """Id, unit, per, window, overage_only or ignore_grants: it starts at 0."""
-    assert republished(opened, {**BASE, **changed}) == 0
+    assert republished(opened, clock, {**BASE, **changed}) == 0
 
 
 def test_rule_3_each_identity_has_its_own(opened: Opened) -> None:
