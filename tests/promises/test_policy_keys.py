@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from capguard import CapExceeded, Guard, IdentityMissing, PolicyError, UnknownModel, Usage
+from capguard import CapExceeded, Guard, IdentityMissing, PolicyError, UnknownModel, Usage, identify
 from capguard.testing import ManualClock
 from tests.kit import PRICES, last
 from tests.promises.kit import ASK, BIG, Opened, cap, caps, listen, meters, refused, refusing, spend, state
@@ -186,6 +186,18 @@ def test_a_users_plan(opened: Opened) -> None:
     plans = {"free": {"caps": [cap(limit=1)]}, "pro": {"caps": [cap(limit=9)]}}
     guard = opened({"default_plan": "free", "plans": plans, "users": {"u1": {"plan": "pro"}}})
     assert (state(guard).limit, state(guard, user="u2").limit) == (9, 1)
+
+
+def test_the_plan_is_the_calls_the_contexts_the_assigned_the_users_the_default(opened: Opened) -> None:
+    """In this order; each is named only where the ones before it say nothing."""
+    names = ["call", "context", "assigned", "users", "default"]
+    plans = {name: {} for name in names}
+    guard = opened(caps(plans=plans, default_plan="default", users={"u1": {"plan": "users"}, "u2": {"plan": "users"}}))
+    guard.assign(user="u1", plan="assigned")
+    with identify(plan="context"):
+        found = [guard.status(user="u1", plan="call").plan, guard.status(user="u1").plan]
+    found += [guard.status(user=user).plan for user in ("u1", "u2", "u3")]
+    assert found == names
 
 
 def test_override_over_user_over_plan_over_none(opened: Opened) -> None:
