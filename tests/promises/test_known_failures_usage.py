@@ -154,6 +154,11 @@ CACHED: dict[str, tuple[dict[str, Any], str]] = {
             "cache_creation_input_tokens": 1000}},
         "0.00609",  # 200 * 3 + 800 * 0.30 + 1000 * 3.75 + 100 * 15
     ),
+    "a host that counts the cache beside the prompt": (
+        {"model": "gpt-4o", "usage": {
+            "prompt_tokens": 200, "completion_tokens": 100, "prompt_tokens_details": {"cached_tokens": 800}}},
+        "0.0025",
+    ),
     "LangChain": (
         {"response_metadata": {"model_name": "gpt-4o"}, "usage_metadata": {
             "input_tokens": 1000, "output_tokens": 100, "input_token_details": {"cache_read": 800}}},
