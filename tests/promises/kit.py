@@ -13,7 +13,7 @@ import pytest
 
 from capguard import CapExceeded, Guard
 from capguard.events import Event
-from capguard.results import CapState
+from capguard.states import CapState
 from tests.kit import PRICES
 
 Opened = Callable[..., Guard]
