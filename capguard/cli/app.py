@@ -13,6 +13,7 @@ from capguard.cli.entries import entries
 from capguard.cli.exits import EPILOG, Commands
 from capguard.cli.log import log
 from capguard.cli.policy import policies
+from capguard.cli.recover import recover
 from capguard.cli.report import report
 from capguard.cli.status import status
 from capguard.cli.steer import assign, grant, override, revoke
@@ -44,6 +45,6 @@ def capguard(
     """Hard spending caps for applications that call language models."""
 
 
-for command in (status, caps, entries, log, report, verify, override, grant, revoke, assign, demo):
+for command in (status, caps, entries, log, report, verify, recover, override, grant, revoke, assign, demo):
     app.command()(command)
 app.add_typer(policies, name="policy")

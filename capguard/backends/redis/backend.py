@@ -85,20 +85,29 @@ class RedisBackend:
 
     def execute(self, command: Command) -> Outcome:
         """Carry out one command. Raises BackendUnavailable."""
-        talk = self._talks[type(command)](command)
+        return self._run(self._talks[type(command)](command))
+
+    async def aexecute(self, command: Command) -> Outcome:
+        """As `execute`. Cancelled, the command is carried out to its end: only the caller stops waiting."""
+        return await asyncio.shield(asyncio.ensure_future(self._carry_out(command)))
+
+    def accept_loss(self) -> int:
+        """Go on with what is left of a store that has lost state, for every process that used it before.
+
+        Returns how many open calls were dropped. Raises BackendUnavailable where the server is away.
+        """
+        return self._run(self._store.accept_loss())
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _run(self, talk: Talk[T]) -> T:
         try:
             words = next(talk)
             while True:
                 words = talk.send(self._client.send(words))
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]
-
-    async def aexecute(self, command: Command) -> Outcome:
-        """As `execute`. Cancelled, the command is carried out to its end: only the caller stops waiting."""
-        return await asyncio.shield(asyncio.ensure_future(self._carry_out(command)))
-
-    def close(self) -> None:
-        self._client.close()
 
     async def _carry_out(self, command: Command) -> Outcome:
         talk = self._talks[type(command)](command)

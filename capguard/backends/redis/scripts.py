@@ -15,6 +15,7 @@ _STANDS_ON = {
     "sweep": ("store", "paying", "ending"),
     "publish": ("store", "paying", "ending"),
     "look": ("store", "paying", "ending"),
+    "accept": ("store",),
     "fetch": ("store",),
     "grow": ("store",),
     "range": ("store",),

@@ -88,6 +88,18 @@ class Store:
                 return
             self._size, spare = reply[1], reply[2]
 
+    def accept_loss(self) -> Talk[int]:
+        """Go on with what is left, as a new epoch. How many open calls were dropped with the entries that made them."""
+        epoch, size = secrets.token_hex(8), 1
+        for _ in range(MOST_TRIES):
+            keys = (*self.keys.fixed, *(self.keys.bucket(number) for number in range(size)))
+            reply = yield from self.run("accept", keys, (epoch,))
+            if reply[0] == b"accepted":
+                self._epoch = None  # to be met again
+                return int(reply[1])
+            size = reply[1]
+        raise BackendUnavailable(f"the store {self.keys.prefix} goes on changing; stop what uses it first")
+
     def run(self, name: str, keys: Sequence[str], args: Sequence[Any], *, skip: bool = False) -> Talk[Any]:
         """One script, by its digest; by its text where the server does not have it yet."""
         now = "" if self._clock is system_clock else str(self._clock())
@@ -114,22 +126,23 @@ class Store:
         for each in weak:
             log.warning("capguard: %s", each)
 
-    def _meet(self, epoch: str, seq: int, size: int, before: str) -> None:
-        """Another epoch: one that was recovered from ours goes on where ours ended, any other is a loss."""
-        if self._epoch not in before.split(","):
+    def _meet(self, epoch: str, seq: int, size: int, follows: str) -> None:
+        """Another epoch: one that somebody has accepted goes on where ours ended, any other is a loss."""
+        if follows != "any":
             raise self._loss("replaced", ())
         self._epoch, self._seen, self._size = epoch, seq, size
 
     def _loss(self, said: str, reply: Sequence[Any]) -> BackendUnavailable:
+        never = " (strict: capguard recover --accept-loss sets one up)" if self._strict else ""
         found = {
-            "void": "holds no ledger" + (" (strict: capguard recover sets one up)" if self._strict else " any more"),
+            "void": "holds no ledger" + (never if self._epoch is None else " any more"),
             "rewound": f"is at entry {reply[1] if len(reply) > 1 else '?'}, and was at {self._seen} before",
             "lost": f"has lost {text(reply[1]) if len(reply) > 1 else 'a key'}",
             "replaced": "holds another ledger than the one that was used before",
         }[said]
         return BackendUnavailable(
             f"the store {self.keys.prefix} {found}: state was lost, what was spent is not known there;"
-            " capguard recover rebuilds it from the archive, or accepts the loss"
+            " capguard recover --accept-loss goes on with what is left"
         )
 
 

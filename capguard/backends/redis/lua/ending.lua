@@ -115,11 +115,11 @@ local function book(record, kind, amounts, amounts_text, facts_text, remembering
       if holding and kind == 'settle' and leg[IDLE] and leg[IDLE] > 0 then keep(leg, now + leg[IDLE]) end
     end
   end
-  flush()
-  if remembering then remembering() end
   append(kind, record.id, record.user or '', table.concat({
     '{"amounts":', amounts_text, ',"facts":', facts_text, ',"overrun":', object(units, overrun),
     ',"moves":[', table.concat(moves, ','), ']}'}))
+  if remembering then remembering() end
+  save()
   record.shares, record.entry = shares, num(seq)
   local crossed = {}
   crossings(record.body.thresholds, grown, crossed)

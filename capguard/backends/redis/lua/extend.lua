@@ -58,7 +58,7 @@ local due = record.expires + record.body.grace_ms
 for _, leg in ipairs(record.body.legs) do
   if (leg[IDLE] or 0) > 0 then keep(leg, math.max(now + leg[IDLE], due)) end
 end
-flush()
 if #moves > 0 then append('extend', record.id, record.user or '', '{"moves":[' .. table.concat(moves, ',') .. ']}') end
+save()
 write_open(record, due)
 return {'extended', redis.call('HGET', KEYS[2], ARGV[6]), record.body_text}

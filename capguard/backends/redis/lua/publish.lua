@@ -19,8 +19,8 @@ local function fill(legs, shares)
       gone[#gone + 1] = gone_of(leg)
     end
     if #moves == PAGE or (i == #legs and #moves > 0) then
-      flush()
       append('backfill', '', '', '{"moves":[' .. table.concat(moves, ',') .. '],"gone":[' .. numbers(gone) .. ']}')
+      save()
       moves, gone = {}, {}
     end
   end
@@ -30,8 +30,9 @@ local bad = misfit()
 if bad then return bad end
 if meta[6] ~= ARGV[6] or (ARGV[9] ~= '' and num(seq) ~= ARGV[9]) then return {'overtaken'} end
 local revision = num(tonumber(ARGV[6]) + 1)
+append('publish', '', '', ARGV[8])
 redis.call('HSET', KEYS[6], revision, ARGV[7])
 redis.call('HSET', KEYS[1], 'policy', revision)
-append('publish', '', '', ARGV[8])
+save()
 if ARGV[9] ~= '' then fill(cjson.decode(ARGV[10]), cjson.decode(ARGV[11])) end
 return {'published', now}

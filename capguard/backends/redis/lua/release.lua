@@ -10,7 +10,7 @@ if not record then
   local row = redis.call('HGET', bucket_of(ARGV[7]), ARGV[7])
   if not row or tonumber(string.match(row, '^%a:(%x+):'), 16) <= now then
     remember(ARGV[7], 't', now + tonumber(ARGV[8]), 0, 0, 0, '')
-    redis.call('HSET', KEYS[1], 'rows', num(rows))
+    save()
   end
   return {'released', 0}
 end

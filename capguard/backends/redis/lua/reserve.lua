@@ -127,11 +127,11 @@ local function hold(head, verdict)
     local leg = candidate.legs[run[1]]
     keep(leg, math.max(now + leg[IDLE], head.book and 0 or expires + head.grace))
   end
-  flush()
-  if head.book then
-    remember(ARGV[7], 's', now + head.retention, seq + 1, seq + 1, verdict.held.usd or 0, head.fingerprint)
-  end
   append(head.book and 'book' or 'reserve', ARGV[6], head.user, text)
+  if head.book then
+    remember(ARGV[7], 's', now + head.retention, seq, seq, verdict.held.usd or 0, head.fingerprint)
+  end
+  save()
   if head.book then
     crossings(candidate.thresholds, grown, crossed)
   else

@@ -7,6 +7,7 @@ local bad = misfit()
 if bad then return bad end
 local text = redis.call('HGET', KEYS[5], ARGV[6]) or '0:{}'
 if string.match(text, '^(%d+):') ~= ARGV[7] then return {'overtaken'} end
-redis.call('HSET', KEYS[5], ARGV[6], ARGV[8])
 append(ARGV[9], ARGV[10], ARGV[6], ARGV[11])
+redis.call('HSET', KEYS[5], ARGV[6], ARGV[8])
+save()
 return {'steered', now}

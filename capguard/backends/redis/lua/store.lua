@@ -1,7 +1,7 @@
 -- The store: what every script begins with. Its keys, the clock, the rows of meters, the journal.
 --
 -- KEYS 1 meta      hash    epoch, seq (entries made), now (time of the newest), size (buckets), rows (in them), policy,
---                          before (epochs that this one was recovered from)
+--                          follows ('any': whatever was used before, it was accepted that this one goes on)
 --      2 open      hash    id -> a reservation that may still change: state:made:entry:expires:fingerprint:shares
 --      3 due       zset    those ids by the time at which they expire or are forgotten
 --      4 log       stream  the journal: entry n has the id n-0 and the fields t, k, i, u, b
@@ -41,7 +41,7 @@ for i = 9, #KEYS do given[KEYS[i]] = true end
 -- Why this step cannot be taken: the caller knows another store than this one, or this one has lost something.
 local function misfit()
   if not meta[1] then return {'void'} end
-  if meta[1] ~= ARGV[2] then return {'epoch', meta[1], seq, size, redis.call('HGET', KEYS[1], 'before') or ''} end
+  if meta[1] ~= ARGV[2] then return {'epoch', meta[1], seq, size, redis.call('HGET', KEYS[1], 'follows') or ''} end
   if seq < tonumber(ARGV[3]) then return {'rewound', seq} end
   if size ~= tonumber(ARGV[4]) then return {'size', size} end
   for key in pairs(given) do
@@ -131,7 +131,7 @@ local function state_of(leg, since, till)
   return settled, held, overrun
 end
 
--- Change a meter, in memory; flush() writes it. Returns what is settled on it then.
+-- Change a meter, in memory; save() writes it. Returns what is settled on it then.
 local function move(leg, settled, held, overrun)
   local field = field_of(leg)
   local row = row_at(field)
@@ -189,14 +189,15 @@ local function put(field, text)
   rows = rows + redis.call('HSET', bucket_of(field), field, text)
 end
 
-local function flush()
-  for field, row in pairs(changed) do put(field, text_of(field, row)) end
-  changed = {}
+-- The entry comes first of all that is written: where the journal does not take it, nothing else has changed yet.
+local function append(kind, id, user, body)
+  redis.call('XADD', KEYS[4], num(seq + 1) .. '-0', 't', num(now), 'k', kind, 'i', id, 'u', user, 'b', body)
+  seq = seq + 1
 end
 
-local function append(kind, id, user, body)
-  seq = seq + 1
-  redis.call('XADD', KEYS[4], num(seq) .. '-0', 't', num(now), 'k', kind, 'i', id, 'u', user, 'b', body)
+local function save()
+  for field, row in pairs(changed) do put(field, text_of(field, row)) end
+  changed = {}
   redis.call('HSET', KEYS[1], 'seq', num(seq), 'now', num(now), 'rows', num(rows))
 end
 
