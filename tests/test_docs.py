@@ -15,11 +15,14 @@ import pytest
 from capguard.default import default_is
 from capguard.policy.load import load_policy
 from capguard.testing.provider import serve
+from tests.backends.servers import WHEEL, shared
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```(\w+)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 RUN = {"python", "toml", "yaml", "json", "console"}
+REDIS = "redis://localhost:6379/0"
+"""In the pages; the tests have a server of their own."""
 SHOWN = {"text", "sql", "lua"}
 """Blocks that show output or data and cannot be run."""
 
@@ -46,7 +49,8 @@ def test_every_snippet_runs(page: Path, workplace: Path) -> None:
     namespace: dict[str, object] = {"__name__": "snippet"}
     for language, text in blocks(page):
         if language == "python":
-            exec(compile(text, f"{page.name}", "exec"), namespace)
+            code = text.replace(REDIS, shared(WHEEL).url) if REDIS in text else text
+            exec(compile(code, f"{page.name}", "exec"), namespace)
         elif language in ("toml", "yaml", "json"):
             path = workplace / f"policy.{language}"
             path.write_text(text, encoding="utf-8")

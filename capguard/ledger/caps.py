@@ -66,17 +66,21 @@ def meter_key(
 ) -> str:
     """The meter's identity in 24 characters: 8 hex digits, by which a store may place it, and 16 of base64url.
 
-    JSON delimits every part, so no two lists of names collide however they look when joined. The limit, the action
+    The first part is of those who are counted alone: the meters of one identity are found together. JSON delimits every part, so no two lists of names collide however they look when joined. The limit, the action
     and `match` are no part of it: changing them keeps the spend.
     """
     parts = json.dumps([cap, unit, per, window, overage_only, ignore_grants, values], separators=(",", ":"))
-    return short_digest(parts, 16)
+    place = json.dumps([per, values], separators=(",", ":"))
+    return blake2b(place.encode(), digest_size=4).hexdigest() + _base64(parts, 12)
 
 
-def short_digest(text: str, size: int) -> str:
-    """A digest of so many bytes: its first four in hex, the others in base64url."""
-    digest = blake2b(text.encode(), digest_size=size).digest()
-    return digest[:4].hex() + urlsafe_b64encode(digest[4:]).rstrip(b"=").decode()
+def short_digest(text: str) -> str:
+    """A digest in 19 characters: 8 hex digits, and 11 of base64url."""
+    return blake2b(text.encode(), digest_size=4).hexdigest() + _base64(text, 8)
+
+
+def _base64(text: str, size: int) -> str:
+    return urlsafe_b64encode(blake2b(text.encode(), digest_size=size).digest()).rstrip(b"=").decode()
 
 
 @lru_cache(maxsize=16384)

@@ -32,7 +32,7 @@ class Keys:
 @lru_cache(maxsize=16384)
 def row_of(id: str) -> str:
     """The row of an ended reservation: 19 characters."""
-    return short_digest(id, 12)
+    return short_digest(id)
 
 
 def bucket_of(row: str, size: int) -> int:
