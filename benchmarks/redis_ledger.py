@@ -1,4 +1,4 @@
-"""`python -m benchmarks.redis_ledger`: what a call costs on Redis, next to bare commands on the same server, in one run."""
+"""`python -m benchmarks.redis_ledger`: what a call costs on Redis, next to bare commands on the same server."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """`python -m benchmarks.redis_memory [users ...]`: what an active user and a remembered id take in Redis, at rest.
 
-Each user has three caps, by the month, the week and the day, and has made one call that was settled. Without the journal,
-which is history: it is measured by itself.
+Each user has three caps, by the month, the week and the day, and has made one call that was settled. The journal is
+history: it is measured by itself.
 """
 
 from __future__ import annotations

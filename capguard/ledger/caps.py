@@ -66,8 +66,9 @@ def meter_key(
 ) -> str:
     """The meter's identity in 24 characters: 8 hex digits, by which a store may place it, and 16 of base64url.
 
-    The first part is of those who are counted alone: the meters of one identity are found together. JSON delimits every part, so no two lists of names collide however they look when joined. The limit, the action
-    and `match` are no part of it: changing them keeps the spend.
+    The first part is of those who are counted alone: the meters of one identity are found together. JSON delimits
+    every part, so no two lists of names collide however they look when joined. The limit, the action and `match` are no
+    part of it: changing them keeps the spend.
     """
     parts = json.dumps([cap, unit, per, window, overage_only, ignore_grants, values], separators=(",", ":"))
     place = json.dumps([per, values], separators=(",", ":"))
