@@ -41,7 +41,7 @@ class Booking(NamedTuple):
         if self.tariff.price is None:
             flags = (*flags, "uncertain" if "usd" in self.expected else "unpriced")
             counted |= {unit: parts for unit, parts in self.expected.items() if unit in units.MONEY}
-        return self._settle({**self.expected, **counted}, (*self.tariff.flags, *flags), usage)
+        return self._settle({**self.expected, **counted}, (*self.tariff.flags_of(usage), *flags), usage)
 
     def at_cost(self, cost: object) -> Settle:
         """A cost in dollars that the caller knows; other units as they were expected."""
@@ -100,5 +100,14 @@ class Booking(NamedTuple):
 
 def usage_facts(usage: Usage) -> Mapping[str, Any]:
     """The counts of a usage that are not zero, as the journal keeps them."""
-    names = ("model", "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
-    return {name: value for name in names if (value := getattr(usage, name))}
+    facts = {name: value for name in _FACTS if (value := getattr(usage, name))}
+    if usage.quantities:
+        facts["quantities"] = {name: str(quantity) for name, quantity in usage.quantities.items()}
+    return facts
+
+
+_FACTS = (
+    *("model", "service", "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens"),
+    *("cache_write_1h_tokens", "reasoning_tokens", "audio_input_tokens", "audio_output_tokens"),
+    *("image_input_tokens", "image_output_tokens"),
+)

@@ -8,11 +8,11 @@ import os
 import time
 from collections.abc import AsyncIterator, Iterator
 from datetime import datetime
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 from capguard import answers, notices
 from capguard.acceptance import accepted
+from capguard.admitting import Sizing
 from capguard.arguments import CallArgs, IdentityArgs, Request, checked_id, only_identity, read_request
 from capguard.backends.base import Backend, Clock, arun, run, system_clock
 from capguard.backends.disabled import DisabledBackend, is_disabled
@@ -34,7 +34,7 @@ from capguard.ledger.commands import (
     Settle,
     Verify,
 )
-from capguard.ledger.flows import Aim, Flow, reserving, waiting
+from capguard.ledger.flows import Aim, Flow, waiting
 from capguard.ledger.outcomes import Denied, Found, Nothing, Outcome, Published, Revised, Stale, Superseded
 from capguard.ledger.waiting import WaitingLine
 from capguard.planner import RETENTION_MS, Draft
@@ -324,9 +324,9 @@ class Guard(Steering, Review):
         """Reserve with what is known, learning what is newer; the draft that it came to, and its outcome."""
         drafts: list[Draft] = []
 
-        def build(now_ms: int | None, *, waits: bool = False) -> Reserve:
+        def build(now_ms: int | None, waits: bool = False, bound: bool = True) -> Reserve:
             at_ms = self._clock() if now_ms is None else now_ms
-            drafts[:] = [self._knowledge.draft(request, at_ms, book=book)]
+            drafts[:] = [self._knowledge.draft(request, at_ms, book=book, bound=bound)]
             return drafts[0].command(at_ms, waits=waits)
 
         def learn(stale: Stale) -> None:
@@ -334,10 +334,8 @@ class Guard(Steering, Review):
             self._knowledge.learn(request.identity.user, stale)
 
         def attempt(aim: Aim) -> Flow[Outcome]:
-            made = partial(build, waits=aim == "wait")
-            outcome = yield from reserving(made, learn, check_only=check_only or aim == "look")
-            self._tell_crossed(outcome)
-            return outcome
+            looking = check_only or aim == "look"
+            return (yield from sizing.attempt(check_only=looking, waits=aim == "wait", book=book))
 
         def throttles() -> tuple[str, ...]:
             return tuple(leg.meter for leg in build(None).candidates[0].legs if leg.action == "throttle")
@@ -345,6 +343,7 @@ class Guard(Steering, Review):
         def on_wait(outcome: Denied) -> None:
             notices.tell(self._observers, notices.of_throttle(outcome, request.id, drafts[0].route.named))
 
+        sizing = Sizing(request, build, lambda: drafts[0], learn, self._tell_crossed)
         outcome = yield from waiting(attempt, self._line, throttles, on_wait) if waits else attempt("last")
         return drafts[0], outcome
 

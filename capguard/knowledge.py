@@ -38,11 +38,11 @@ class Knowledge:
         """The revision of the published policy; None where the process brought its own."""
         return self._revision
 
-    def draft(self, request: Request, now_ms: int, *, book: bool) -> Draft:
+    def draft(self, request: Request, now_ms: int, *, book: bool, bound: bool = False) -> Draft:
         """A call as the policy and the profile that are known would have it."""
         with self._lock:
             planner, revision = self._planner, self._revision
-        draft = planner.draft(request, self.profile(request.identity.user), now_ms, book=book)
+        draft = planner.draft(request, self.profile(request.identity.user), now_ms, book=book, bound=bound)
         return draft if revision is None else draft._replace(policy=revision)
 
     def overview(self, identity: Identity, now_ms: int) -> Overview:

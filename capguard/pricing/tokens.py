@@ -7,21 +7,23 @@ count grows by one. Half a surrogate pair counts as the replacement character th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
+from capguard.pricing import seen
+from capguard.pricing.bounds import BYTES_PER_TOKEN, most_bytes
+from capguard.pricing.counters import TokenCounter, counter_of
 from capguard.pricing.families import Family, family_of
-from capguard.pricing.messages import Content, content_of
-from capguard.pricing.vocabulary import encoding
+from capguard.pricing.vocabulary import Vocabulary, encoding
 
 How = Literal["exact", "factor", "bound"]
 _WORSE: dict[How, int] = {"exact": 0, "factor": 1, "bound": 2}
 
 _PIECE = 4096
 _WIDE_PIECE = _PIECE // 4
-BYTES_PER_TOKEN = 3
-"""Expected where nothing can be counted: English has 4.3, JSON 3.7, Chinese 3.9 bytes per token, base64 1.5."""
+
+_seen = seen.Seen()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,38 +45,24 @@ class Count:
 
 
 def count_text(text: str, model: str | None = None) -> Count:
-    """The tokens of `text` alone, for `model`."""
+    """The tokens of `text` alone, for `model`: by a plugged counter, else by tiktoken."""
     text = _without_surrogates(text)
-    size = len(text) if text.isascii() else len(text.encode())
+    if model is not None and (plugged := counter_of(model)) is not None:
+        return _by_plugin(text, plugged)
     family = family_of(model)
-    encoder = encoding(family.vocabulary)
-    if encoder is None:
-        return Count(-(-size // BYTES_PER_TOKEN), size, "bound")
-    tokens, hard_cuts = 0, 0
-    for piece, hard in _pieces(text):
-        tokens += len(encoder.encode_ordinary(piece))
-        hard_cuts += hard
+    counted = _encoded(text, family.vocabulary)
+    size = len(text) if text.isascii() else len(text.encode())
+    if counted is None:
+        return _by_bytes(size, family)
+    tokens, hard_cuts = counted
     if family.exact:
-        return Count(tokens, tokens + hard_cuts, "exact")
+        return Count(tokens, min(tokens + hard_cuts, size), "exact")
     return _by_factor(tokens, hard_cuts, size, size - len(text), family)
 
 
-def count_input(
-    model: str | None,
-    *,
-    messages: Any = None,
-    prompt: Any = None,
-    input: Any = None,
-    tools: Any = None,
-    system: Any = None,
-) -> Count:
-    """The input tokens of a call: texts, plus 3 per message, 1 per name and 3 that prime the reply.
-
-    `messages`, `prompt`, `input`, `tools` and `system` are what the SDKs of OpenAI and Anthropic and LangChain take.
-    Images, sound and files count a flat bound and are never fetched; see families.py and messages.py.
-    """
-    content = content_of(messages=messages, prompt=prompt, input=input, tools=tools, system=system)
-    return _of_content(content, model)
+def bound_text(text: str, model: str | None = None) -> Count:
+    """At most so many tokens, and a guess: in constant time, without reading `text`."""
+    return _by_bytes(most_bytes(text), family_of(model))
 
 
 def warm(model: str | None = None) -> bool:
@@ -82,16 +70,37 @@ def warm(model: str | None = None) -> bool:
     return encoding(family_of(model).vocabulary) is not None
 
 
-def _of_content(content: Content, model: str | None) -> Count:
-    family = family_of(model)
-    flat = content.images * family.image + content.blobs + (family.tools if content.tools else 0)
-    counted = _total((count_text(text, model) for text in content.texts), "factor" if flat else "exact")
-    fixed = content.overhead + flat
-    return Count(counted.tokens + fixed, counted.upper + fixed, counted.how)
+def _encoded(text: str, vocabulary: Vocabulary) -> tuple[int, int] | None:
+    """Tokens and hard cuts of `text`, remembered; None where the vocabulary is not at hand."""
+    encoder = encoding(vocabulary)
+    if encoder is None:
+        return None
+    key = seen.key_of(vocabulary.name, text) if len(text) >= seen.SHORTEST else None
+    if key is not None and (known := _seen.find(key)) is not None:
+        return known
+    tokens, hard_cuts = 0, 0
+    for piece, hard in _pieces(text):
+        tokens += len(encoder.encode_ordinary(piece))
+        hard_cuts += hard
+    if key is not None:
+        _seen.put(key, (tokens, hard_cuts))
+    return tokens, hard_cuts
 
 
-def _total(counts: Iterable[Count], how: How) -> Count:
-    return sum(counts, Count(0, 0, how))
+def _by_plugin(text: str, counter: TokenCounter) -> Count:
+    """What a plugged counter says. A guess gets a quarter more as its bound, where that is below the bytes."""
+    tokens = counter.count(text)
+    if type(tokens) is not int or tokens < 0:
+        raise ValueError(f"token counter {counter!r:.60}: {tokens!r:.60} is no count; allowed: an int, 0 or more")
+    if counter.exact:
+        return Count(tokens, tokens, "exact")
+    return Count(tokens, max(tokens, min(-(-tokens * 125 // 100), most_bytes(text))), "factor")
+
+
+def _by_bytes(size: int, family: Family) -> Count:
+    """No more tokens than bytes; SentencePiece, which others may use, adds one."""
+    upper = size if family.exact or not size else size + 1
+    return Count(min(-(-size * family.percent // (100 * BYTES_PER_TOKEN)), upper), upper, "bound")
 
 
 def _by_factor(tokens: int, hard_cuts: int, size: int, wide: int, family: Family) -> Count:

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from capguard.pricing.book import Price, bundled
+from capguard.pricing.book import bundled
 from capguard.pricing.estimate import DEFAULT_OUTPUT, estimate
+from capguard.pricing.price import Price
 from capguard.pricing.tokens import count_text
 
 HELLO = [{"role": "user", "content": "hello"}]
