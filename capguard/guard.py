@@ -38,14 +38,17 @@ from capguard.ledger.flows import Aim, Flow, waiting
 from capguard.ledger.outcomes import Denied, Found, Nothing, Outcome, Published, Revised, Stale, Superseded
 from capguard.ledger.waiting import WaitingLine
 from capguard.planner import RETENTION_MS, Draft
-from capguard.plugins.manager import open_backend, plugged_observers
+from capguard.plugins.manager import open_backend, open_prices, plugged_observers
 from capguard.policy.load import load_policy
+from capguard.pricing.tokens import warm_up
 from capguard.results import Decision, Entry, Reservation, Settlement, Status, Verification
 from capguard.review import Review
+from capguard.shelf import Shelf
 from capguard.steering import PolicySource, Steering, publication
 
 if TYPE_CHECKING:
     from capguard.policy.document import Policy
+    from capguard.pricing.sources import PriceSource
     from capguard.pricing.tariff import Tariff
     from capguard.pricing.usage import Usage
 
@@ -61,6 +64,9 @@ class Guard(Steering, Review):
     default is the system's. One Guard serves many threads and event loops. With `CAPGUARD_DISABLED=1` every call
     passes, loudly.
 
+    `prices` names a price list that is laid over the bundled one: `litellm` for the installed one's, a file, or what a
+    plugin knows; it may change at any time. `warm` loads the vocabularies now rather than at the first calls.
+
     With `policy`, that is the truth for this process. Without it the backend holds the policy: `publish` changes it for
     everybody, `initial_policy` publishes the first. Overrides, grants and assigned plans always live in the backend.
 
@@ -75,28 +81,35 @@ class Guard(Steering, Review):
         initial_policy: PolicySource | None = None,
         namespace: str = "default",
         clock: Clock | None = None,
+        prices: PriceSource | str | None = None,
+        warm: bool = False,
     ):
         self._clock = clock or system_clock
+        self._shelf = Shelf(open_prices(prices))
         own = None if policy is None else accepted(policy)
         self._backend: Backend
         if is_disabled():
             self._backend = DisabledBackend(self._clock)
             lenient = without_refusals(own or accepted(initial_policy or {}))
-            self._knowledge = Knowledge(lenient, None if own is not None else 0)
+            self._knowledge = Knowledge(lenient, None if own is not None else 0, self._shelf)
         else:
             self._backend = open_backend(url, namespace=namespace, clock=self._clock)
-            self._knowledge = Knowledge(own, None) if own is not None else self._published(initial_policy)
+            self._knowledge = self._published(initial_policy) if own is None else Knowledge(own, None, self._shelf)
         self._line = WaitingLine()
         self._observers = Observers(plugged_observers())
+        self._shelf.watch()
+        if warm:
+            warm_up()
 
     @classmethod
     def from_env(cls) -> Guard:
-        """A Guard from CAPGUARD_URL (default `sqlite:///capguard.db`) and CAPGUARD_POLICY, a path.
+        """A Guard from CAPGUARD_URL (default `sqlite:///capguard.db`), CAPGUARD_POLICY, a path, and CAPGUARD_PRICES.
 
         Without CAPGUARD_POLICY the published policy of the backend holds.
         """
         path = os.environ.get("CAPGUARD_POLICY") or None
-        return cls(os.environ.get("CAPGUARD_URL") or "sqlite:///capguard.db", policy=path)
+        prices = os.environ.get("CAPGUARD_PRICES") or None
+        return cls(os.environ.get("CAPGUARD_URL") or "sqlite:///capguard.db", policy=path, prices=prices)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._backend.url!r})"
@@ -315,6 +328,7 @@ class Guard(Steering, Review):
     def _tell_booking(self, command: Command, outcome: Outcome) -> None:
         self._tell_crossed(outcome)
         if isinstance(command, Settle):
+            self._knowledge.learn_length(command, outcome)
             flags = command.facts.get("flags", ())
             notices.tell(self._observers, notices.of_settle(outcome, flags, self._clock()))
 
@@ -374,7 +388,7 @@ class Guard(Steering, Review):
                 "no policy: pass policy= (a file, a dict or a Policy; {} has no caps and books all), or publish one:"
                 " capguard policy push FILE, or initial_policy=; in the environment, CAPGUARD_POLICY names the file"
             )
-        return Knowledge(load_policy(dict(outcome.policy.body)), outcome.policy.revision)
+        return Knowledge(load_policy(dict(outcome.policy.body)), outcome.policy.revision, self._shelf)
 
     def _settling(
         self, reservation: Reservation | str, response: Any, usage: Usage | None, cost: object

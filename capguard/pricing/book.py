@@ -6,7 +6,7 @@ import difflib
 import gzip
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from copy import copy
 from datetime import date
 from functools import lru_cache
@@ -35,7 +35,8 @@ class PriceBook:
         document = json.loads(data)
         self.version: str = hashlib.sha256(data).hexdigest()[:12]
         self.as_of = date.fromisoformat(document["as_of"])
-        self.source = f"{document['source']} {document['source_version']}, {document['licence']}"
+        about = " ".join(part for part in (document["source"], document["source_version"]) if part)
+        self.source = ", ".join(part for part in (about, document["licence"]) if part)
         self.today = self.as_of if today is None else today
         self._features: list[str] = document["features"]
         self._all: list[list[Any]] = document["rows"]
@@ -58,6 +59,24 @@ class PriceBook:
         """A book of these rows; `later` has rows by model and the day from which they hold."""
         origin = {"source": source, "source_version": source_version, "licence": licence}
         return cls(packed(models, later or {}, {"as_of": as_of.isoformat(), "features": list(features), **origin}))
+
+    def under(
+        self,
+        rows: Mapping[str, Sequence[Any]],
+        later: Mapping[str, Mapping[str, Sequence[Any]]],
+        as_of: date,
+        source: str,
+    ) -> PriceBook:
+        """This book with other rows over it; features are those of this book."""
+        if not rows:
+            return self
+        mine = {name: self.row(name) for name in self._models}
+        return PriceBook.of({**mine, **rows}, as_of=as_of, source=source, features=self._features, later=later)
+
+    @property
+    def names(self) -> Collection[str]:
+        """The listed names."""
+        return self._models.keys()
 
     def on(self, today: date) -> PriceBook:
         """The same list as it holds on another day."""

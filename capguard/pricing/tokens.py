@@ -15,7 +15,7 @@ from capguard.pricing import seen
 from capguard.pricing.bounds import BYTES_PER_TOKEN, most_bytes
 from capguard.pricing.counters import TokenCounter, counter_of
 from capguard.pricing.families import Family, family_of
-from capguard.pricing.vocabulary import Vocabulary, encoding
+from capguard.pricing.vocabulary import CL100K, O200K, Vocabulary, encoding
 
 How = Literal["exact", "factor", "bound"]
 _WORSE: dict[How, int] = {"exact": 0, "factor": 1, "bound": 2}
@@ -68,6 +68,11 @@ def bound_text(text: str, model: str | None = None) -> Count:
 def warm(model: str | None = None) -> bool:
     """Load the vocabulary of `model` now, some 300 ms, rather than at its first call. False if there is none here."""
     return encoding(family_of(model).vocabulary) is not None
+
+
+def warm_up() -> dict[str, bool]:
+    """Load every vocabulary now; whether each of them is at hand."""
+    return {vocabulary.name: encoding(vocabulary) is not None for vocabulary in (O200K, CL100K)}
 
 
 def _encoded(text: str, vocabulary: Vocabulary) -> tuple[int, int] | None:
