@@ -154,6 +154,7 @@ class Policy(PolicyObject):
     """A whole policy. Raises `PolicyError` with every finding, those between its parts among them.
 
     `caps` apply to every call that matches; `users` by id; `downgrade` from patterns of models to a cheaper model;
+    `curated_downgrades` adds the siblings that capguard knows where that table says nothing;
     `deployments` from names of one's own to the model behind them; `prices` by model; `units` by name, then by patterns
     of models.
     """
@@ -164,6 +165,7 @@ class Policy(PolicyObject):
     caps: tuple[Cap, ...] = ()
     users: dict[Text, UserPolicy] = Field(default_factory=dict)
     downgrade: dict[Text, Text] = Field(default_factory=dict)
+    curated_downgrades: Flag = False
     deployments: dict[Text, Text] = Field(default_factory=dict)
     prices: dict[Text, PriceRates] = Field(default_factory=dict)
     units: dict[Text, dict[Text, UnitRates]] = Field(default_factory=dict)
