@@ -78,11 +78,18 @@ def raise_prices(models: dict[str, list[Any]]) -> int:
     """Take the higher price where two lists disagree. How many were raised."""
     listed = json.loads(RAISED.read_bytes())["models"] if RAISED.exists() else {}
     for name, rates in listed.items():
-        row = models[name]
-        for place, kind in enumerate(("input", "output", "cache_read", "cache_write"), start=2):
-            row = [*row[:place], max(row[place], rates.get(kind, 0)), *row[place + 1 :]]
-        models[name] = row
+        if name in models:
+            models[name] = raised(models[name], rates)
     return len(listed)
+
+
+def raised(row: list[Any], rates: dict[str, int]) -> list[Any]:
+    """Cache rates that nobody listed are those of the input, and rise with it."""
+    maker, mode, given, made, read, write, *rest = row
+    higher = max(given, rates.get("input", 0))
+    read = higher if read == given else max(read, rates.get("cache_read", 0))
+    write = max(write, rates.get("cache_write", 0), higher)
+    return [maker, mode, higher, max(made, rates.get("output", 0)), min(read, higher), write, *rest]
 
 
 if __name__ == "__main__":
