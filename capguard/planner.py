@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from fractions import Fraction
 from typing import Any, NamedTuple
 
 from capguard.arguments import NO_NEEDS, Request
@@ -159,7 +158,7 @@ class Planner:
         self.policy = policy
         self.tariffs = Tariffs(policy, book)
         self._habits = Habits() if habits is None else habits
-        self._share = Fraction(policy.estimate.share)
+        self._share = policy.estimate.share.as_integer_ratio()
         self._routes = Routes(policy, self.tariffs)
         self._thresholds = tuple(int(share * 1_000_000) for share in policy.alerts.thresholds)
         self.units = frozenset((*BUILT_IN, *policy.units, *(cap.unit or "usd" for cap in every_cap(policy))))
@@ -308,12 +307,14 @@ class Planner:
 
     def _fitting(self, option: Option, choices: int, legs: Sequence[Leg]) -> int:
         """The longest output that holds no more than the policy's share of any cap that limits or steers."""
-        scale = option.scale(choices)
+        parts, whole = self._share
+        filled = [leg for leg in legs if option.held.get(leg.unit, 0) * whole > leg.limit * parts]
+        scale = option.scale(choices) if filled else None
         if scale is None:
             return MAX_AMOUNT
-        fitting = scale.output
-        for leg in legs:
-            most = int(leg.limit * self._share)
-            if leg.action not in _TELLING and option.held.get(leg.unit, 0) > most and scale.rates.get(leg.unit):
-                fitting = min(fitting, (most - scale.base[leg.unit]) * 1000 // scale.rates[leg.unit])
-        return max(fitting, 0)
+        fitting = [
+            (leg.limit * parts // whole - scale.base[leg.unit]) * 1000 // rate
+            for leg in filled
+            if leg.action not in _TELLING and (rate := scale.rates.get(leg.unit))
+        ]
+        return max(0, min(fitting, default=MAX_AMOUNT))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from capguard.ledger.money import ceil_nano, decimal_of
+from capguard.ledger.money import MAX_AMOUNT, ceil_nano, decimal_of
 from capguard.pricing.usage import Usage
 
 Origin = Literal["snapshot", "policy", "ceiling", "unpriced", "free"]
@@ -60,7 +60,12 @@ class Price:
     mode: str | None = None
     features: frozenset[str] = frozenset()
     retires: str | None = None
+    _smallest: int = field(default=0, init=False, repr=False, compare=False)
     _resolved: dict[int, Price] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        sizes = [variant.above for variant in self.variants if variant.service is None]
+        object.__setattr__(self, "_smallest", min(sizes, default=MAX_AMOUNT))
 
     @classmethod
     def of(
@@ -80,7 +85,7 @@ class Price:
 
     def cost(self, usage: Usage) -> int:
         """What `usage` costs, in nano-dollars, rounded up once."""
-        if self.variants:
+        if self.variants and (usage.service is not None or usage.input_tokens > self._smallest):
             return self.applicable(usage.input_tokens, usage.service).cost(usage)
         read, write = usage.cache_read_tokens, usage.cache_write_tokens
         pico = (

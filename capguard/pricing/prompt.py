@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from functools import cached_property
+from collections.abc import Iterator
 from typing import Any
 
 from capguard.pricing.bounds import least_tokens
 from capguard.pricing.families import family_of
 from capguard.pricing.messages import Content, content_of, replies
-from capguard.pricing.tokens import Count, How, bound_text, count_text
+from capguard.pricing.tokens import Count, bound_texts, count_texts
 
 PER_SEARCH_TOOL = 5
 """Searches that are held for a web search tool that does not say how many it may make at most."""
@@ -28,21 +27,27 @@ class Prompt:
         self._texts = {"messages": messages, "prompt": prompt, "input": input, "system": system}
         self.tools = tools
         self.input = input
+        self._content: Content | None = None
+        self._replies: int | None = None
         self._counts: dict[str | None, Count] = {}
 
     def __bool__(self) -> bool:
         """Whether there is anything to send."""
         return self.tools is not None or any(value is not None for value in self._texts.values())
 
-    @cached_property
+    @property
     def content(self) -> Content:
         """The texts, and what counts without being text."""
-        return content_of(tools=self.tools, **self._texts)
+        if self._content is None:
+            self._content = content_of(tools=self.tools, **self._texts)
+        return self._content
 
-    @cached_property
+    @property
     def replies(self) -> int:
         """How many replies it asks for: one for each prompt of a list."""
-        return replies(messages=self._texts["messages"], prompt=self._texts["prompt"])
+        if self._replies is None:
+            self._replies = replies(messages=self._texts["messages"], prompt=self._texts["prompt"])
+        return self._replies
 
     @property
     def characters(self) -> int:
@@ -51,7 +56,7 @@ class Prompt:
 
     def bound(self, model: str | None) -> Count:
         """What the input will not exceed, as far as known, whatever its length, without reading it."""
-        return self._counted(model, bound_text, "bound")
+        return self._with_rest(bound_texts(self.content.texts, model), model)
 
     @property
     def least(self) -> int:
@@ -62,11 +67,10 @@ class Prompt:
         """The input tokens for `model`, counted once."""
         found = self._counts.get(model)
         if found is None:
-            flat = self._flat(model)
-            found = self._counts[model] = self._counted(model, count_text, "factor" if flat else "exact")
+            found = self._counts[model] = self._with_rest(count_texts(self.content.texts, model), model)
         return found
 
-    @cached_property
+    @property
     def searches(self) -> int:
         """Web searches that its tools may make, as far as they say it."""
         return sum(most for tool in self._search_tools() if type(most := tool.get("max_uses", PER_SEARCH_TOOL)) is int)
@@ -81,10 +85,12 @@ class Prompt:
         images = sum(family.images.tokens(picture) for picture in content.images)
         return images + content.blobs + (family.tools if content.tools else 0)
 
-    def _counted(self, model: str | None, one: Callable[[str, str | None], Count], how: How) -> Count:
-        fixed = self.content.overhead + self._flat(model)
-        total = sum((one(text, model) for text in self.content.texts), Count(0, 0, how))
-        return Count(total.tokens + fixed, total.upper + fixed, total.how)
+    def _with_rest(self, texts: Count, model: str | None) -> Count:
+        """And what is not text, which is a guess."""
+        flat = self._flat(model)
+        fixed = self.content.overhead + flat
+        how = "factor" if flat and texts.how == "exact" else texts.how
+        return Count(texts.tokens + fixed, texts.upper + fixed, how)
 
 
 def count_input(model: str | None, **given: Any) -> Count:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hashlib import blake2b
+from hashlib import sha256
 
 GENERATION = 16_384
 """Counts in one generation, some 3 MiB; two are kept."""
@@ -15,7 +15,7 @@ Tokens = tuple[int, int]
 
 
 class Seen:
-    """Counts by vocabulary and text. No text is kept, only 16 bytes of its hash.
+    """Counts by vocabulary and text. No text is kept, only the 32 bytes of its hash.
 
     Two generations: what was asked for since the last change is in the young one. One dict access each, which needs no
     lock.
@@ -41,4 +41,5 @@ class Seen:
 
 
 def key_of(vocabulary: str, text: str) -> Key:
-    return vocabulary, blake2b(text.encode(), digest_size=16).digest()
+    """sha256: twice as quick as blake2b where the processor knows it, as most do."""
+    return vocabulary, sha256(text.encode()).digest()
