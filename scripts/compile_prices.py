@@ -15,6 +15,7 @@ import json
 import sys
 from collections import Counter
 from datetime import date
+from fractions import Fraction
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -84,12 +85,26 @@ def raise_prices(models: dict[str, list[Any]]) -> int:
 
 
 def raised(row: list[Any], rates: dict[str, int]) -> list[Any]:
-    """Cache rates that nobody listed are those of the input, and rise with it."""
+    """Cache rates that nobody listed are those of the input, and rise with it; so do rare rates and variants."""
     maker, mode, given, made, read, write, *rest = row
     higher = max(given, rates.get("input", 0))
     read = higher if read == given else max(read, rates.get("cache_read", 0))
     write = max(write, rates.get("cache_write", 0), higher)
-    return [maker, mode, higher, max(made, rates.get("output", 0)), min(read, higher), write, *rest]
+    dearer = max(made, rates.get("output", 0))
+    ratio = max(Fraction(higher, given or 1), Fraction(dearer, made or 1))
+    limits, more = rest[:4], [in_proportion(each, ratio) for each in rest[4:]]
+    return [maker, mode, higher, dearer, min(read, higher), write, *limits, *more]
+
+
+def in_proportion(more: dict[str, Any], ratio: Fraction) -> dict[str, Any]:
+    """What few models have, dearer by `ratio`; fees stay as they are."""
+
+    def all_of(rates: dict[str, int]) -> dict[str, int]:
+        return {kind: -(-rate * ratio.numerator // ratio.denominator) for kind, rate in rates.items()}
+
+    changed = {name: all_of(more[name]) for name in ("rare",) if name in more}
+    variants = [[service, above, all_of(rates)] for service, above, rates in more.get("variants", ())]
+    return {**more, **changed, **({"variants": variants} if variants else {})}
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
@@ -34,7 +34,7 @@ def cap(limit: object, action: str = "block", **more: Any) -> dict[str, Any]:
 
 
 @pytest.fixture(autouse=True)
-def encoded(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Lengths of the texts that were counted; nothing was seen before."""
     lengths: list[int] = []
     real = tokens._encoded
@@ -45,7 +45,7 @@ def encoded(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
 
     monkeypatch.setattr(tokens, "_seen", Seen())
     monkeypatch.setattr(tokens, "_encoded", noted)
-    yield lengths
+    return lengths
 
 
 ROOM: list[tuple[str, dict[str, Any], Decimal, str]] = [

@@ -75,14 +75,19 @@ def test_expected_is_the_average(opened: Opened):
     guard.release(made)
 
 
-@pytest.mark.parametrize("end", ["cost", "release", "uncertain"])
+ENDS: dict[str, Callable[[Guard, Any], object]] = {
+    "a cost": lambda guard, made: guard.settle(made, cost=0),
+    "a release": lambda guard, made: guard.release(made),
+    "an expectation": lambda guard, made: guard.settle(made),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
 def test_only_reported_lengths_are_learned(opened: Opened, end: str):
     """A cost, a release and an expectation say nothing of a length."""
     guard = opened(policy())
     for _ in range(ENOUGH):
-        made = guard.reserve(**ASK)
-        {"cost": lambda: guard.settle(made, cost=0), "release": lambda: guard.release(made),
-         "uncertain": lambda: guard.settle(made)}[end]()  # fmt: skip
+        ENDS[end](guard, guard.reserve(**ASK))
     assert output_held(guard) == 1024
 
 

@@ -46,17 +46,20 @@ def standard(row: Row) -> Rates:
 
 
 def rare(row: Row, base: Rates) -> Rates:
-    """Rates for tokens that few models charge apart, where they differ from the whole.
-
-    Claude writes a cache of an hour at twice the input (docs.anthropic.com, prompt caching) where the list leaves it
-    out.
-    """
+    """Rates for tokens that few models charge apart, where they differ from the whole."""
     tiers = _sized(row)
     found = _listed(row) | (_listed(tiers[0][1]) if tiers else {})
     rates = {name: found[name] for name in _KEYS if name not in _BASE and found.get(name)}
-    if base["cache_write"] > base["input"] and row.get("litellm_provider") == "anthropic":
-        rates.setdefault("cache_write_1h", 2 * base["input"])
+    rates = {**hour_rate(str(row.get("litellm_provider")), base["input"], base["cache_write"]), **rates}
     return {name: rate for name, rate in rates.items() if "audio" in name or rate != base[_whole(name)]}
+
+
+def hour_rate(maker: str, given: int, write: int) -> Rates:
+    """What a cache of an hour costs where a list leaves it out: Anthropic charges twice the input for it.
+
+    Source: docs.anthropic.com, prompt caching.
+    """
+    return {"cache_write_1h": 2 * given} if maker == "anthropic" and write > given else {}
 
 
 def fees(name: str, row: Row) -> Rates:

@@ -17,6 +17,7 @@ from typing import Any
 
 from capguard.ledger.money import pico_per_unit
 from capguard.pricing.litellm_map import NAMES
+from capguard.pricing.litellm_rates import hour_rate
 from capguard.pricing.price import FEES, RARE, SERVICES
 
 _MILLION = 10**6
@@ -48,8 +49,9 @@ def row_of(name: str, written: Any) -> list[Any]:
     rates = _rates(name, written)
     given = rates.get("input", 0)
     base = [given, rates.get("output", 0), rates.get("cache_read", given), rates.get("cache_write", given)]
+    rare = {kind: rate for kind, rate in rates.items() if kind in RARE}
     more = {
-        "rare": {kind: rate for kind, rate in rates.items() if kind in RARE},
+        "rare": {**hour_rate(str(written.get("provider")), given, base[3]), **rare},
         "fees": {piece: _rate(name, piece, fee, 1) for piece, fee in _fees(name, written).items()},
         "variants": _variants(name, written),
         "retires": written.get("retires"),
