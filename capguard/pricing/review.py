@@ -22,6 +22,7 @@ MOST_LOST = 10
 """A list that lost one model in so many is doubted as a whole."""
 
 _RATES = {"input": 2, "output": 3, "cache_read": 4, "cache_write": 5}
+_CACHE = ("cache_read", "cache_write")
 
 
 class Doubt(NamedTuple):
@@ -66,20 +67,27 @@ def reviewed(
 
 
 def doubts_about(name: str, row: Sequence[Any], before: Sequence[Any] | None) -> list[Doubt]:
-    """Why one row is not believed."""
+    """Why one row is not believed. A cache rate that is the input's is doubted with it, once."""
     found = []
+    given = row[_RATES["input"]]
     for rate, place in _RATES.items():
         was, now = (None if before is None else before[place]), row[place]
-        if now > DEAREST:
-            found.append(Doubt(name, "beyond belief", rate, was, now))
-        elif was and not now:
-            found.append(Doubt(name, "became free", rate, was, now))
-        elif was and (now > MOST_CHANGE * was or now * MOST_CHANGE < was):
-            found.append(Doubt(name, "changed much", rate, was, now))
-    given, read = row[_RATES["input"]], row[_RATES["cache_read"]]
+        if what := None if rate in _CACHE and now == given else _doubt(was, now):
+            found.append(Doubt(name, what, rate, was, now))
+    read = row[_RATES["cache_read"]]
     if read > given:
         found.append(Doubt(name, "is above the input", "cache_read", None if before is None else before[4], read))
     return found
+
+
+def _doubt(was: int | None, now: int) -> str | None:
+    if now > DEAREST:
+        return "beyond belief"
+    if not was:
+        return None
+    if not now:
+        return "became free"
+    return "changed much" if now > MOST_CHANGE * was or now * MOST_CHANGE < was else None
 
 
 def shrank(models: int, before: int) -> bool:
