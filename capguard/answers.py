@@ -72,8 +72,9 @@ def held(draft: Draft, outcome: Outcome) -> tuple[Reservation, Booking]:
     if outcome.replayed:  # at the rates that it was made at, whatever holds now
         booking = Booking.of(record)
     else:
-        tariff = draft.options[outcome.chosen].tariff
-        booking = Booking(record.id, made.model, draft.route.identity.plan, tariff, made.expected)
+        option = draft.options[outcome.chosen]
+        prompt = draft.request.prompt if option.how == "bound" else None
+        booking = Booking(record.id, made.model, draft.route.identity.plan, option.tariff, made.expected, prompt)
     params = _params(draft, record, outcome.output)
     return _reservation(record, params, _decision(outcome), booking), booking
 

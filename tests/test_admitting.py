@@ -155,3 +155,13 @@ def test_expected_by_a_guess_at_the_bound(opened: Opened):
     made = guard.reserve(**CALL)
     assert made.expected == Decimal(-(-len(PROMPT) // 3)) / 10**6
     guard.release(made)
+
+
+def test_a_stream_without_usage_books_its_input_counted(opened: Opened):
+    """A prompt that was held by its bound is counted where nobody reports its size."""
+    guard = opened(policy(cap(100)))
+    with guard.call(**CALL) as call:
+        assert list(call.stream(iter(["one two"]))) == ["one two"]
+    entry = last(guard)
+    assert entry.flags == ("counted",)
+    assert entry.cost == COUNTED_USD + Decimal("0.000002")
