@@ -88,19 +88,25 @@ def test_a_spent_cap_refuses_without_counting(opened: Opened, encoded: list[int]
     assert [row.count for row in guard.log() if row.kind == "denied"] == [1]
 
 
-def test_a_prompt_that_is_too_big_by_its_bound_alone_is_not_too_big(opened: Opened):
-    """The reason and the amount of a refusal are those of the count."""
+@pytest.mark.parametrize("spent", ["0.000001", "0.0079"])
+def test_a_prompt_that_is_too_big_by_its_bound_alone_is_not_too_big(opened: Opened, spent: str):
+    """The reason and the amount of a refusal are those of the count, also where the least would not fit."""
     guard = opened(policy(cap(COUNTED_USD)))
-    guard.allow(user="u1", cost="0.000001")
+    guard.allow(user="u1", cost=spent)
     with pytest.raises(CapExceeded) as refused:
         guard.reserve(**CALL)
     assert (refused.value.reason, refused.value.cap.requested) == ("exhausted", COUNTED_USD)
 
 
-def test_what_others_hold_is_in_flight(opened: Opened):
-    """A call that the bound crowds out is counted before it is refused."""
-    guard = opened(policy(cap(COUNTED_USD * 2 - Decimal("0.000001"))))
-    first = guard.reserve(**CALL)
+OTHERS = [(COUNTED_USD * 2 - Decimal("0.000001"), "0", COUNTED_USD), (Decimal("0.05"), "0.02", Decimal("0.0298"))]
+
+
+@pytest.mark.parametrize(("limit", "settled", "held"), OTHERS)
+def test_what_others_hold_is_in_flight(opened: Opened, limit: Decimal, settled: str, held: Decimal):
+    """A call that others crowd out is counted before it is refused: by its bound alone the cap would look spent."""
+    guard = opened(policy(cap(limit)))
+    guard.allow(user="u1", cost=settled)
+    first = guard.reserve(user="u1", cost=held)
     with pytest.raises(CapExceeded) as refused:
         guard.reserve(**CALL)
     assert refused.value.reason == "in_flight"

@@ -110,6 +110,11 @@ FEES: list[tuple[str, dict[str, Any], int]] = [
         375_000_000,
     ),
     (
+        "batch of a context that is just not long",
+        {"model": "gemini/gemini-2.5-pro", "input_tokens": 200_000, "service": "batch"},
+        125_000_000,
+    ),
+    (
         "audio, both ways",
         {
             "model": "gpt-realtime",
