@@ -81,28 +81,17 @@ def estimated(
     choices = 0 if _embeds(price, prompt) else n * prompt.replies
     held, expected = (min(tokens * choices, MAX_AMOUNT) for tokens in (output.held, output.expected))
     writes = counted.upper if price.cache_write > price.input else 0
-    pieces = _pieces(price, prompt, n)
-    return Estimate(
-        held=Usage(
-            model=model,
-            input_tokens=counted.upper,
-            cache_write_tokens=writes,
-            cache_write_1h_tokens=writes if prompt.content.for_an_hour else 0,
-            output_tokens=held,
-            reasoning_tokens=held if price.dearest_output > price.output else 0,
-            quantities=pieces,
-            service=service,
-        ),
-        expected=Usage(
-            model=model,
-            input_tokens=counted.tokens,
-            output_tokens=expected,
-            quantities=pieces,
-            service=service,
-        ),
-        how=counted.how,
-        how_output=output.how,
+    said: dict[str, Any] = {"model": model, "quantities": _pieces(price, prompt, n), "service": service}
+    at_most = Usage(
+        input_tokens=counted.upper,
+        cache_write_tokens=writes,
+        cache_write_1h_tokens=writes if prompt.content.for_an_hour else 0,
+        output_tokens=held,
+        reasoning_tokens=held if price.dearest_output > price.output else 0,
+        **said,
     )
+    likely = Usage(input_tokens=counted.tokens, output_tokens=expected, **said)
+    return Estimate(at_most, likely, counted.how, output.how)
 
 
 def output_of(price: Price, limit: int | None, default: int) -> Output:
