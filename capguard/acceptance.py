@@ -13,7 +13,8 @@ from capguard.policy.downgrade import chain_from
 from capguard.policy.findings import indexed, joined, place_of, shown
 from capguard.policy.globs import best_match
 from capguard.policy.load import load_policy
-from capguard.pricing.book import Price, bundled
+from capguard.pricing.book import bundled
+from capguard.pricing.price import Price
 from capguard.tariffs import Tariffs
 
 _PICO_PER_MILLION = 10**6  # pico-dollars per token, as dollars per million tokens

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, assert_never
 
-from capguard.arguments import OUTPUT_LIMITS, checked_id, ttl_ms
+from capguard.arguments import checked_id, ttl_ms
 from capguard.booking import Booking
 from capguard.errors import BackendUnavailable, CapExceeded, IdempotencyMismatch, PolicyError, UnknownReservation
 from capguard.identity import checked_name
@@ -62,9 +62,10 @@ def held(draft: Draft, outcome: Outcome) -> tuple[Reservation, Booking]:
     if outcome.replayed:  # at the rates that it was made at, whatever holds now
         booking = Booking.of(record)
     else:
-        tariff = draft.options[outcome.chosen].tariff
-        booking = Booking(record.id, made.model, draft.route.identity.plan, tariff, made.expected)
-    params = _params(draft, made.model, outcome.output)
+        option = draft.options[outcome.chosen]
+        prompt = draft.request.prompt if option.how == "bound" else None
+        booking = Booking(record.id, made.model, draft.route.identity.plan, option.tariff, made.expected, prompt)
+    params = _params(draft, record, outcome.output)
     return _reservation(record, params, _decision(outcome), booking), booking
 
 
@@ -246,13 +247,17 @@ def _refusals(misses: Sequence[Refused], now_ms: int) -> tuple[Refusal, ...]:
     return tuple([refusal(miss, now_ms) for miss in misses])
 
 
-def _params(draft: Draft, model: str | None, clamped: int | None) -> dict[str, Any]:
-    """What to pass to the provider. A clamp sets an output limit where the caller named none."""
+def _params(draft: Draft, record: Record, clamped: int | None) -> dict[str, Any]:
+    """What to pass to the provider. A clamp and `strict` set an output limit where the caller named none."""
+    model, request = record.made.model, draft.request
     params: dict[str, Any] = {} if model is None else {"model": model}
-    name, limit = draft.request.output_limit or (OUTPUT_LIMITS[0], None)
-    limit = limit if clamped is None else clamped
+    limit = request.output_limit[1] if request.output_limit is not None else None
+    if clamped is not None:
+        limit = clamped
+    elif draft.strict and (output := record.made.held.get("output_tokens", 0)):
+        limit = output // request.choices
     if limit is not None:
-        params[name] = limit
+        params[request.limit_name(model)] = limit
     return params
 
 

@@ -64,5 +64,6 @@ class Driver:
     def _tell_booking(self, command: Command, outcome: Outcome) -> None:
         self._tell_crossed(outcome)
         if isinstance(command, Settle):
+            self._knowledge.learn_length(command, outcome)
             flags = command.facts.get("flags", ())
             notices.tell(self._observers, notices.of_settle(outcome, flags, self._clock()))

@@ -19,6 +19,7 @@ from capguard.policy.downgrade import MAX_CANDIDATES, cheaper
 from capguard.policy.funding import Funding
 from capguard.policy.profile import UserProfile
 from capguard.policy.resolve import Rulebook, Scoped, apply, every_cap
+from capguard.pricing.downgrades import table
 from capguard.pricing.tariff import Tariff
 from capguard.tariffs import Tariffs
 
@@ -103,9 +104,9 @@ class Routes:
 
     def __init__(self, policy: Policy, tariffs: Tariffs):
         self.rulebook = Rulebook(policy)
-        self._policy = policy
         self._tariffs = tariffs
         self._steers = any(cap.action == "downgrade" for cap in every_cap(policy))
+        self._cheaper = {**table(), **policy.downgrade} if policy.curated_downgrades else policy.downgrade
         self._anonymous = policy.failure.missing_identity == "anonymous"
         self._remembered = lru_cache(_REMEMBERED)(self._find)
         self._amiss = lru_cache(_REMEMBERED)(self._find_amiss)
@@ -116,7 +117,7 @@ class Routes:
             raise PolicyError([*dict.fromkeys(findings)])
 
     def _find_amiss(self, cap: Cap) -> tuple[Finding, ...]:
-        return tuple(target_findings(self._policy, self._tariffs.known, cap))
+        return tuple(target_findings(self.rulebook.policy, self._tariffs.known, cap))
 
     def may_steer(self, caps: tuple[Cap, ...], profile: UserProfile) -> bool:
         """Whether some cap may lead a call to a cheaper model: of the policy, of the call, or changed for its user."""
@@ -190,7 +191,7 @@ class Routes:
             for cap in steering:
                 if not cap.applies(identity, current):
                     continue
-                target = self._fit(cap.rule.to or cheaper(self._policy.downgrade, current), needs, unfit)
+                target = self._fit(cap.rule.to or cheaper(self._cheaper, current), needs, unfit)
                 if target is not None and target not in models and len(models) < MAX_CANDIDATES:
                     models.append(target)
                 if target in models and models.index(target) > len(steps):
@@ -204,5 +205,5 @@ class Routes:
             if target is None or not self._tariffs.lacks(target, needs):
                 return target
             unfit.append(target)
-            target = cheaper(self._policy.downgrade, target)
+            target = cheaper(self._cheaper, target)
         return None

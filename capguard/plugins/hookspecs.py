@@ -9,6 +9,8 @@ import pluggy
 if TYPE_CHECKING:
     from capguard.backends.base import Backend, Clock
     from capguard.events import Event
+    from capguard.pricing.counters import TokenCounter
+    from capguard.pricing.sources import PriceSource
 
 GROUP = "capguard"
 
@@ -22,6 +24,16 @@ def capguard_backend(url: object, namespace: str, clock: Clock) -> Backend | Non
 
     `url` is text, or a client object that an application has made already.
     """
+
+
+@hookspec(firstresult=True)
+def capguard_prices(source: str) -> PriceSource | None:
+    """The price list that `Guard(prices=source)` names; None for a name that this plugin does not know."""
+
+
+@hookspec(firstresult=True)
+def capguard_token_counter(model: str) -> TokenCounter | None:
+    """What counts the tokens of `model`; None for models that capguard shall count. Asked once for each model."""
 
 
 @hookspec

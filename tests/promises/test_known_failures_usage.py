@@ -57,7 +57,6 @@ def test_row_12_a_hostile_limit(opened: Opened) -> None:
     assert 4900 < reservation.params["max_tokens"] <= 5000
 
 
-@pytest.mark.xfail(strict=True, reason="prices above 200k and 272k tokens of context are not in the price book")
 @pytest.mark.parametrize(
     ("model", "cost"), [("gemini-2.5-pro", "0.765"), ("gpt-5.4", "1.5225")], ids=["200k tier", "272k tier"]
 )

@@ -175,7 +175,6 @@ def test_rule_11_exactly_once_for_the_retention(opened: Opened, clock: ManualClo
     assert kinds(guard) == ["reserve", "settle"]
 
 
-@pytest.mark.xfail(strict=True, reason="`held` of a reserve that is repeated after its settle is what was booked")
 def test_rule_11_a_repeated_reserve_says_what_was_held(opened: Opened) -> None:
     """$0.00201, not the $0.50 that the call came to."""
     guard = opened(caps(cap()))
