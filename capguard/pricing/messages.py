@@ -25,6 +25,7 @@ MEDIA_CHARACTERS_PER_TOKEN = 64
 _IMAGES = {"image", "image_url", "input_image"}
 _MEDIA = {"input_audio", "audio", "video", "video_url", "media"}
 _BLOBS = _MEDIA | {"file", "input_file", "document", "container_upload"}
+_NOT_TEXT = _IMAGES | _BLOBS
 _TEXTS = ("text", "refusal", "thinking", "reasoning")
 _BODIES = ("content", "output")
 _DEEPEST = 32
@@ -127,7 +128,7 @@ def _message(message: Any, content: Content) -> None:
     if fields is None:
         content.add(message if isinstance(message, str) else str(message))
         return
-    if fields.get("type") in _IMAGES | _BLOBS:
+    if fields.get("type") in _NOT_TEXT:
         _part(fields, content, 0)
         return
     if fields.get("name"):
@@ -140,7 +141,7 @@ def _message(message: Any, content: Content) -> None:
 
 
 def _message_fields(message: Any) -> Mapping[str, Any] | None:
-    if isinstance(message, Mapping):
+    if type(message) is dict or isinstance(message, Mapping):  # asking the abstract class takes far longer
         return message
     if isinstance(message, (tuple, list)) and len(message) == 2:
         return {"role": message[0], "content": message[1]}
@@ -170,6 +171,9 @@ def _part(part: Any, content: Content, depth: int) -> None:
     """One content part, or a list of them."""
     if part is None:
         return
+    if isinstance(part, str):
+        content.add(part)
+        return
     if isinstance(part, (list, tuple)) and depth < _DEEPEST:
         for one in part:
             _part(one, content, depth + 1)
@@ -178,7 +182,7 @@ def _part(part: Any, content: Content, depth: int) -> None:
     if isinstance(part, Mapping):
         _mapping_part(part, content, depth)
     else:
-        content.add(part if isinstance(part, str) else str(part))
+        content.add(str(part))
 
 
 def _mapping_part(part: Mapping[str, Any], content: Content, depth: int) -> None:

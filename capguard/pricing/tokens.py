@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
 from capguard.pricing import seen
@@ -32,6 +31,7 @@ _ROLES = frozenset(("user", "assistant", "system", "developer", "tool", "functio
 Tokens = tuple[int, int]
 
 _seen = seen.Seen()
+_roles: dict[tuple[str, str], Tokens] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,21 +99,19 @@ def _exact(text: str, vocabulary: Vocabulary, encoder: tiktoken.Encoding) -> Tok
 
 def _encoded(text: str, vocabulary: Vocabulary, encoder: tiktoken.Encoding) -> Tokens:
     """Tokens and hard cuts of `text`, remembered by its hash; names of roles, which every message has, as they are."""
+    if text in _ROLES:
+        role = _roles.get((vocabulary.name, text))
+        if role is None:
+            role = _roles[vocabulary.name, text] = len(encoder.encode_ordinary(text)), 0
+        return role
     if len(text) < seen.SHORTEST:
-        return _role(text, vocabulary) if text in _ROLES else (len(encoder.encode_ordinary(text)), 0)
+        return len(encoder.encode_ordinary(text)), 0
     key = seen.key_of(vocabulary.name, text)
     found = _seen.find(key)
     if found is None:
         found = _in_pieces(text, encoder)
         _seen.put(key, found)
     return found
-
-
-@lru_cache(64)
-def _role(name: str, vocabulary: Vocabulary) -> Tokens:
-    encoder = encoding(vocabulary)
-    assert encoder is not None
-    return len(encoder.encode_ordinary(name)), 0
 
 
 def _in_pieces(text: str, encoder: tiktoken.Encoding) -> Tokens:
