@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import AsyncIterable, Iterable, Iterator
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, overload
 
@@ -37,14 +37,16 @@ class Call:
     cost, flagged `uncertain`. Leaving never raises for a ledger that is away: the hold remains, `on_expiry` books it.
 
     A call entered inside another open call of the same Guard takes over its reservation, so that layers charge once.
+    An adapter whose host disguises the provider's errors gives a judge of its own, `unbilled`.
     """
 
-    def __init__(self, guard: Guard, request: Request):
+    def __init__(self, guard: Guard, request: Request, *, unbilled: Callable[[BaseException], bool] = is_unbilled):
         self.reservation: Reservation | None = None
         self.outer: Call | None = None
         self.closed = False
         self._guard = guard
         self._request = request
+        self._is_unbilled = unbilled
         self._booking: Booking | None = None
         self._ending: Settle | Release | None = None
         self._reader: StreamReader | None = None
@@ -117,7 +119,13 @@ class Call:
         leave_call(self)
         await self.afinish(error)
 
-    # for the adapters: the two ends without the context
+    # for the adapters: what only they see, and the two ends without the context
+
+    def answered_from_cache(self) -> None:
+        """Say that the host answered from a cache of its own: nothing counts, and the entry is flagged `cache_hit`."""
+        self._held()
+        assert self._booking is not None
+        self._ending = self._booking.at_nothing("cache_hit")
 
     @property
     def recorded(self) -> bool:
@@ -165,7 +173,7 @@ class Call:
         self.closed = True
         if self.recorded:
             return self._ending
-        if error is not None and not _began(self._reader) and is_unbilled(error):
+        if error is not None and not _began(self._reader) and self._is_unbilled(error):
             return self._guard.release_command(self._booking.id)
         return self._booking.at_seen(self._reader, self._guard.tariff, *(() if whole else ("uncertain",)))
 
@@ -231,7 +239,7 @@ class Call:
         self.closed = True
         if self.recorded:
             return self._ending
-        if error is not None and is_unbilled(error):
+        if error is not None and self._is_unbilled(error):
             return self._guard.release_command(self._booking.id)
         return self._booking.at_expected()
 
