@@ -160,11 +160,21 @@ class Call:
 
     def metered_sync(self, source: Iterable[Any], *, inside: bool = False) -> SyncStream:
         """As `stream`; with `inside`, the source's own code runs with this call as `current_call()`."""
-        return SyncStream(self, source, self._read(inside), inside=inside)
+        return SyncStream(self, source, self.read_along(inside=inside), inside=inside)
 
     def metered_async(self, source: AsyncIterable[Any], *, inside: bool = False) -> AsyncStream:
         """As `metered_sync`, for an async source."""
-        return AsyncStream(self, source, self._read(inside), inside=inside)
+        return AsyncStream(self, source, self.read_along(inside=inside), inside=inside)
+
+    def read_along(self, *, inside: bool = False) -> StreamReader:
+        """The reader of a stream that the adapter feeds by itself; `stream_ended` then says that it is whole."""
+        self._held()
+        if self._reader is not None:
+            log.error("capguard: %s has a stream already; a second stream needs a call of its own", self.id)
+            return self._reader
+        reader = StreamReader()
+        self._reader, self._inside = reader, inside
+        return reader
 
     def end_stream(self, error: BaseException | None, *, whole: bool) -> Settle | Release | None:
         """What books this call, now that its stream has ended: once, whoever asks first."""
@@ -189,6 +199,12 @@ class Call:
             with self._kept_from_the_reply(ending):
                 _tell(ending, await self._guard.acarry_out(ending))
 
+    def stream_ended(self) -> None:
+        """Record what was read along: the stream came to its end."""
+        assert self._reader is not None
+        assert self._booking is not None
+        self._ending = self._booking.at_seen(self._reader, self._guard.tariff)
+
     def _held(self) -> Reservation:
         if self.reservation is None:
             raise RuntimeError("this call is not reserved yet: enter it with `with` or `async with`")
@@ -202,15 +218,6 @@ class Call:
         if self.reservation is not None and not was:
             raise RuntimeError("a call can be entered once; make another one with guard.call(...)")
         return was
-
-    def _read(self, inside: bool) -> StreamReader:
-        self._held()
-        if self._reader is not None:
-            log.error("capguard: %s has a stream already; a second stream needs a call of its own", self.id)
-            return self._reader
-        reader = StreamReader()
-        self._reader, self._inside = reader, inside
-        return reader
 
     def _take_over(self) -> bool:
         """Let an open call around this one charge through this one. Its reservation stays, its settle moves here."""

@@ -1,6 +1,7 @@
-"""Caps for LiteLLM: its SDK and its Router.
+"""Caps for LiteLLM: its SDK, its Router, its callbacks.
 
     capped = CappedLiteLLM(guard)                               # capped.completion(...), capped.router(router)
+    litellm.callbacks = [CapguardCallback(guard)]               # async code that cannot change its call sites
 
 Needs the extra `litellm`. Nothing of it is imported before it is used.
 """
@@ -11,10 +12,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from capguard.integrations.litellm.callback import CapguardCallback
     from capguard.integrations.litellm.router import CappedRouter
     from capguard.integrations.litellm.sdk import CappedLiteLLM
 
-__all__ = ["CappedLiteLLM", "CappedRouter"]
+__all__ = ["CapguardCallback", "CappedLiteLLM", "CappedRouter"]
 
 _PLACES = {
     "CappedLiteLLM": "sdk",

@@ -59,10 +59,15 @@ class Asked(NamedTuple):
 
     def arguments(self, call: Call) -> dict[str, Any]:
         """What to pass to LiteLLM: the model that was chosen, the limit, and an id by which a callback knows us."""
-        arguments = {**self.kwargs, **self.function.limited(self.kwargs, call.params)}
-        if call.model is not None and call.model != self.request.model:
-            arguments["model"] = call.model
+        arguments = {**self.kwargs, **self.chosen(call)}
         if self.hides_usage:
             arguments["stream_options"] = {**(self.kwargs.get("stream_options") or {}), "include_usage": True}
         arguments.setdefault("litellm_call_id", call.id)
         return arguments
+
+    def chosen(self, call: Call) -> dict[str, Any]:
+        """What the decision changes: the model after a downgrade, the output limit after a clamp."""
+        changed = self.function.limited(self.kwargs, call.params)
+        if call.model is not None and call.model != self.request.model:
+            changed["model"] = call.model
+        return changed

@@ -16,6 +16,11 @@ class Function(NamedTuple):
     usage_on_request: bool = False
 
     @property
+    def prompt_name(self) -> str:
+        """Its own name for what is asked."""
+        return next(iter(self.asks.values()))
+
+    @property
     def is_image(self) -> bool:
         return self.name == "image_generation"
 
@@ -57,8 +62,14 @@ FUNCTIONS: Final = {
 }
 """By their sync names; the async ones have an `a` in front."""
 
+_MESSAGES: Final = Function(
+    "anthropic_messages", {"messages": "messages", "system": "system", "tools": "tools"}, ("max_tokens",)
+)
+
 
 def function_of(call_type: str | None) -> Function | None:
-    """The function that LiteLLM calls `completion`, `acompletion`, ...; None for one that is not capped."""
+    """The function that LiteLLM's hooks call `acompletion`, `anthropic_messages`, ...; None for one without caps."""
     name = call_type or ""
+    if name == _MESSAGES.name:
+        return _MESSAGES
     return FUNCTIONS.get(name) or FUNCTIONS.get(name.removeprefix("a"))

@@ -18,7 +18,7 @@ def record(guard: Guard, asked: Asked, call: Call, reply: Any) -> Any:
     if asked.streams and hasattr(reply, "__next__"):
         _record_cache(call, reply)
         return SyncChunks(call.metered_sync(reply), reply, hides_usage=asked.hides_usage)
-    _record_whole(guard, asked, call, reply)
+    record_whole(guard, asked, call, reply)
     return reply
 
 
@@ -27,7 +27,7 @@ def arecord(guard: Guard, asked: Asked, call: Call, reply: Any) -> Any:
     if asked.streams and hasattr(reply, "__anext__"):
         _record_cache(call, reply)
         return AsyncChunks(call.metered_async(reply), reply, hides_usage=asked.hides_usage)
-    _record_whole(guard, asked, call, reply)
+    record_whole(guard, asked, call, reply)
     return reply
 
 
@@ -41,7 +41,8 @@ def _record_cache(call: Call, reply: Any) -> None:
         call.answered_from_cache()
 
 
-def _record_whole(guard: Guard, asked: Asked, call: Call, reply: Any) -> None:
+def record_whole(guard: Guard, asked: Asked, call: Call, reply: Any) -> None:
+    """Record a reply that is no stream."""
     if call.recorded:
         return
     cost = images.cost(guard, call.model, reply) if asked.function.is_image else None

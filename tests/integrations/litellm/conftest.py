@@ -37,7 +37,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.filterwarnings(warning))
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture
+def url() -> str:
+    """One backend is enough here: the others' tests are elsewhere."""
+    return "memory://"
+
+
+@pytest.fixture(scope="module", autouse=True)
 def nothing_left() -> Iterator[None]:
     """What LiteLLM leaves open is collected here, where nobody takes the warnings for ours."""
     yield

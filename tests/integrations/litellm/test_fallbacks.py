@@ -49,7 +49,12 @@ def to(provider: Served, model: str) -> dict[str, Any]:
 
 
 def router(fake: Served, dead: Served, **settings: Any) -> litellm.Router:
-    params = {"dead": to(dead, "big"), "cheap": to(fake, "small"), "cheap-dead": to(dead, "small"), "dear": to(fake, "big")}
+    params = {
+        "dead": to(dead, "big"),
+        "cheap": to(fake, "small"),
+        "cheap-dead": to(dead, "small"),
+        "dear": to(fake, "big"),
+    }
     groups = [{"model_name": name, "litellm_params": each} for name, each in params.items()]
     return litellm.Router(model_list=groups, **{"num_retries": 0, "retry_after": 0, **settings})
 
@@ -78,7 +83,9 @@ def models(guard: Guard) -> list[tuple[str, str | None]]:
 async def test_sdk_fallback(way: str, fake: Served, dead: Served, opened: Opened):
     """The dead model's hold is dropped; the fallback that answers is booked at its own price."""
     guard = opened(POLICY)
-    assert await run(way, CappedLiteLLM(guard), **to(dead, "big"), **ASK, fallbacks=[to(dead, "big"), to(fake, "small")])
+    assert await run(
+        way, CappedLiteLLM(guard), **to(dead, "big"), **ASK, fallbacks=[to(dead, "big"), to(fake, "small")]
+    )
     assert models(guard) == [("release", "openai/big")] * 2 + [("settle", "openai/small")]
     assert (last(guard).cost, held(guard)) == (SMALL, 0)
     assert (dead.provider.calls, fake.provider.calls) == (2, 1)

@@ -31,11 +31,6 @@ Opened = Callable[..., Guard]
 
 
 @pytest.fixture
-def url() -> str:
-    return "memory://"
-
-
-@pytest.fixture
 def fake(fake: Served) -> Served:
     fake.provider.set(input_tokens=10, output_tokens=20, chunk_tokens=5)
     return fake
