@@ -1,7 +1,8 @@
-"""Caps for LiteLLM: its SDK, its Router, its callbacks.
+"""Caps for LiteLLM in its three forms: SDK and Router, callback, proxy.
 
     capped = CappedLiteLLM(guard)                               # capped.completion(...), capped.router(router)
     litellm.callbacks = [CapguardCallback(guard)]               # async code that cannot change its call sites
+    callbacks: capguard.integrations.litellm.proxy              # in the proxy's YAML, under litellm_settings
 
 Needs the extra `litellm`. Nothing of it is imported before it is used.
 """
@@ -13,10 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from capguard.integrations.litellm.callback import CapguardCallback
+    from capguard.integrations.litellm.gateway.hooks import ProxyCaps
     from capguard.integrations.litellm.router import CappedRouter
     from capguard.integrations.litellm.sdk import CappedLiteLLM
 
-__all__ = ["CapguardCallback", "CappedLiteLLM", "CappedRouter"]
+    proxy: ProxyCaps
+
+__all__ = ["CapguardCallback", "CappedLiteLLM", "CappedRouter", "proxy"]
 
 _PLACES = {
     "CappedLiteLLM": "sdk",

@@ -14,6 +14,7 @@ from capguard.integrations.litellm import host, late, observed, who
 from capguard.integrations.litellm.asked import Asked
 from capguard.integrations.litellm.attempts import Attempt, Attempts
 from capguard.integrations.litellm.covered import COVERED
+from capguard.integrations.litellm.deployments import priced
 from capguard.integrations.litellm.functions import Function, function_of
 from capguard.integrations.litellm.once import Once
 from capguard.integrations.litellm.refusals import lasting
@@ -74,14 +75,14 @@ class CapguardCallback(CustomLogger):
         if function is None:
             self._once.warn(f"capguard: calls of LiteLLM's {call_type} are not capped")
             return None
-        if kwargs.get("litellm_call_id") in COVERED or kwargs.get("fallbacks") is not None:
-            return None  # charged by a wrapper; or only hands on to calls that come here by themselves
+        if self._is_covered(kwargs) or kwargs.get("fallbacks") is not None:
+            return None  # with fallbacks it only hands on to calls that come here by themselves
         try:
             return await self._hold(function, kwargs)
         except CapguardError as error:
             raise lasting(error) from error
 
-    async def async_post_call_success_deployment_hook(self, request_data: Any, response: Any, call_type: Any) -> None:  # noqa: ARG002
+    async def async_post_call_success_deployment_hook(self, request_data: Any, response: Any, call_type: Any) -> None:
         """After each attempt that answered, before its caller sees the answer."""
         if (attempt := self._attempts.take(request_data)) is not None:
             record_whole(self.guard, attempt.asked, attempt.call, response)
@@ -91,25 +92,25 @@ class CapguardCallback(CustomLogger):
         self,
         request_data: Any,
         exception: Exception,
-        call_type: Any,  # noqa: ARG002
-        fallback_depth: int | None = None,  # noqa: ARG002
+        call_type: Any,
+        fallback_depth: int | None = None,
     ) -> None:
         """After each attempt that failed."""
         if (attempt := self._attempts.take(request_data)) is not None:
             await attempt.call.afinish(exception)
 
-    async def async_log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:  # noqa: ARG002
+    async def async_log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
         """Later: streams that came to their end, and answers from LiteLLM's cache."""
         if (attempt := self._attempts.take(kwargs)) is not None:
             late.record(self.guard, attempt, kwargs, response_obj)
             await attempt.call.afinish()
 
-    async def async_log_failure_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:  # noqa: ARG002
+    async def async_log_failure_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
         """Streams that broke off, and calls that failed between the hook and the provider."""
         if (attempt := self._attempts.take(kwargs)) is not None:
             await attempt.call.afinish(kwargs.get("exception"))
 
-    def log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:  # noqa: ARG002
+    def log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
         """After a sync call, in a thread of LiteLLM: `responses` came past the hook, the others are to be booked."""
         if (attempt := self._attempts.take(kwargs)) is not None:
             late.record(self.guard, attempt, kwargs, response_obj)
@@ -121,7 +122,7 @@ class CapguardCallback(CustomLogger):
             )
             observed.book(self.guard, kwargs, response_obj, self.identity(observed.arguments(kwargs)))
 
-    def log_failure_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:  # noqa: ARG002
+    def log_failure_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
         """After a sync `responses` that failed."""
         if observed.is_sync(kwargs) and (attempt := self._attempts.take(kwargs)) is not None:
             attempt.call.finish(kwargs.get("exception"))
@@ -130,15 +131,23 @@ class CapguardCallback(CustomLogger):
         """Who calls, as far as the arguments say."""
         return who.said(None, kwargs)
 
+    def _is_covered(self, kwargs: Mapping[str, Any]) -> bool:
+        """Whether a wrapper charges this call."""
+        return kwargs.get("litellm_call_id") in COVERED
+
     async def _hold(self, function: Function, kwargs: dict[str, Any]) -> dict[str, Any]:
+        straight = self._without_detours(kwargs)
         given = host.by_name(function.prompt_name, kwargs)
+        model = priced(given)
+        if (open_attempt := self._attempts.find(kwargs)) is not None:
+            if open_attempt.placed or open_attempt.call.model == model:
+                open_attempt.placed = True
+                return straight  # held for it, or a function of LiteLLM inside of another: one call, one hold
+            self._attempts.take(kwargs)
+            open_attempt.call.release()
+            await open_attempt.call.afinish()
         asked = Asked.of(
-            self.guard,
-            function,
-            given,
-            self.identity(given),
-            model=host.full_name(given),
-            rewritable=self._is_rewritable(kwargs),
+            self.guard, function, given, self.identity(given), model=model, rewritable=self._is_rewritable(kwargs)
         )
         call = asked.call(self.guard)
         await call.abegin()
@@ -146,7 +155,7 @@ class CapguardCallback(CustomLogger):
         chosen = asked.chosen(call)
         if "model" in chosen and kwargs.get("custom_llm_provider"):
             chosen["model"] = chosen["model"].removeprefix(f"{kwargs['custom_llm_provider']}/")
-        return {**self._without_detours(kwargs), **chosen}
+        return {**straight, **chosen}
 
     def _is_rewritable(self, kwargs: Mapping[str, Any]) -> bool:
         """Whether the hook may put another model in: not for a positional one, nor for a name at one host only."""

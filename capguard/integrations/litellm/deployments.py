@@ -47,9 +47,27 @@ class Deployments:
 
     async def serving(self, model: str, kwargs: dict[str, Any]) -> Deployment | None:
         """One that serves `model`; None where the Router has none."""
-        all_of_them = [Deployment.of(entry) for entry in self._router.get_model_list() or ()]
-        fitting = sorted((each for each in all_of_them if each.serves(model)), key=lambda each: each.model != model)
-        if not fitting:
+        fitting = self.first_serving(model)
+        if fitting is None:
             return None
-        picked = await self.pick(fitting[0].group, dict(kwargs))
-        return picked if picked.serves(model) else fitting[0]
+        picked = await self.pick(fitting.group, dict(kwargs))
+        return picked if picked.serves(model) else fitting
+
+    def first_serving(self, model: str) -> Deployment | None:
+        """The first that serves `model`, at the host that the name gives if there is one."""
+        fitting = [each for each in self._all() if each.serves(model)]
+        return min(fitting, key=lambda each: each.model != model, default=None)
+
+    def first(self, group: str) -> Deployment | None:
+        """The first of a group."""
+        return next((each for each in self._all(group) if each.group == group), None)
+
+    def _all(self, group: str | None = None) -> list[Deployment]:
+        return [Deployment.of(entry) for entry in self._router.get_model_list(model_name=group) or ()]
+
+
+def priced(kwargs: Mapping[str, Any]) -> str | None:
+    """The model whose price holds for a call that is on its way to a deployment."""
+    info = kwargs.get("model_info")
+    base = info.get("base_model") if isinstance(info, Mapping) else None
+    return base or kwargs.get("base_model") or host.full_name(kwargs)

@@ -13,7 +13,7 @@ from capguard.pricing.fields import get
 
 def record(guard: Guard, attempt: Attempt, kwargs: Mapping[str, Any], reply: Any) -> None:
     """Record it; finishing the call books it."""
-    asked, call = attempt
+    asked, call = attempt.asked, attempt.call
     if kwargs.get("cache_hit") is True or is_cached(reply):
         call.answered_from_cache()
     elif asked.streams and not call.recorded:
