@@ -103,6 +103,8 @@ def test_cache_hits_cost_nothing(stream: bool, fake: Served, opened: Opened, mon
 @pytest.mark.parametrize("target", ["sdk", "router"])
 def test_clamped(target: str, function: str, ask: dict[str, Any], limit: str, fake: Served, opened: Opened):
     """The output limit is lowered to what fits, under the name that the function knows."""
+    if function == "responses":
+        pytest.importorskip("mcp", reason="LiteLLM's responses need litellm[proxy]")
     guard = opened({"prices": PRICES, "caps": [{"id": "monthly", "limit": "0.003", "action": "clamp"}]})
     own = CappedLiteLLM(guard)
     to = {"api_base": fake.url, "api_key": "any", "user": "u1"}
