@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import AsyncIterable, Iterable, Iterator
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, overload
 
@@ -37,14 +37,16 @@ class Call:
     cost, flagged `uncertain`. Leaving never raises for a ledger that is away: the hold remains, `on_expiry` books it.
 
     A call entered inside another open call of the same Guard takes over its reservation, so that layers charge once.
+    An adapter whose host disguises the provider's errors gives a judge of its own, `unbilled`.
     """
 
-    def __init__(self, guard: Reserving, request: Request):
+    def __init__(self, guard: Reserving, request: Request, *, unbilled: Callable[[BaseException], bool] = is_unbilled):
         self.reservation: Reservation | None = None
         self.outer: Call | None = None
         self.closed = False
         self._guard = guard
         self._request = request
+        self._is_unbilled = unbilled
         self._booking: Booking | None = None
         self._ending: Settle | Release | None = None
         self._reader: StreamReader | None = None
@@ -117,7 +119,13 @@ class Call:
         leave_call(self)
         await self.afinish(error)
 
-    # for the adapters: the two ends without the context
+    # for the adapters: what only they see, and the two ends without the context
+
+    def answered_from_cache(self) -> None:
+        """Say that the host answered from a cache of its own: nothing counts, and the entry is flagged `cache_hit`."""
+        self._held()
+        assert self._booking is not None
+        self._ending = self._booking.at_nothing("cache_hit")
 
     @property
     def recorded(self) -> bool:
@@ -152,11 +160,21 @@ class Call:
 
     def metered_sync(self, source: Iterable[Any], *, inside: bool = False) -> SyncStream:
         """As `stream`; with `inside`, the source's own code runs with this call as `current_call()`."""
-        return SyncStream(self, source, self._read(inside), inside=inside)
+        return SyncStream(self, source, self.read_along(inside=inside), inside=inside)
 
     def metered_async(self, source: AsyncIterable[Any], *, inside: bool = False) -> AsyncStream:
         """As `metered_sync`, for an async source."""
-        return AsyncStream(self, source, self._read(inside), inside=inside)
+        return AsyncStream(self, source, self.read_along(inside=inside), inside=inside)
+
+    def read_along(self, *, inside: bool = False) -> StreamReader:
+        """The reader of a stream that the adapter feeds by itself; `stream_ended` then says that it is whole."""
+        self._held()
+        if self._reader is not None:
+            log.error("capguard: %s has a stream already; a second stream needs a call of its own", self.id)
+            return self._reader
+        reader = StreamReader()
+        self._reader, self._inside = reader, inside
+        return reader
 
     def end_stream(self, error: BaseException | None, *, whole: bool) -> Settle | Release | None:
         """What books this call, now that its stream has ended: once, whoever asks first."""
@@ -165,7 +183,7 @@ class Call:
         self.closed = True
         if self.recorded:
             return self._ending
-        if error is not None and not _began(self._reader) and is_unbilled(error):
+        if error is not None and not _began(self._reader) and self._is_unbilled(error):
             return self._guard.release_command(self._booking.id)
         return self._booking.at_seen(self._reader, self._guard.tariff, *(() if whole else ("uncertain",)))
 
@@ -181,6 +199,12 @@ class Call:
             with self._kept_from_the_reply(ending):
                 _tell(ending, await self._guard.acarry_out(ending))
 
+    def stream_ended(self) -> None:
+        """Record what was read along: the stream came to its end."""
+        assert self._reader is not None
+        assert self._booking is not None
+        self._ending = self._booking.at_seen(self._reader, self._guard.tariff)
+
     def _held(self) -> Reservation:
         if self.reservation is None:
             raise RuntimeError("this call is not reserved yet: enter it with `with` or `async with`")
@@ -194,15 +218,6 @@ class Call:
         if self.reservation is not None and not was:
             raise RuntimeError("a call can be entered once; make another one with guard.call(...)")
         return was
-
-    def _read(self, inside: bool) -> StreamReader:
-        self._held()
-        if self._reader is not None:
-            log.error("capguard: %s has a stream already; a second stream needs a call of its own", self.id)
-            return self._reader
-        reader = StreamReader()
-        self._reader, self._inside = reader, inside
-        return reader
 
     def _take_over(self) -> bool:
         """Let an open call around this one charge through this one. Its reservation stays, its settle moves here."""
@@ -231,7 +246,7 @@ class Call:
         self.closed = True
         if self.recorded:
             return self._ending
-        if error is not None and is_unbilled(error):
+        if error is not None and self._is_unbilled(error):
             return self._guard.release_command(self._booking.id)
         return self._booking.at_expected()
 
