@@ -52,7 +52,7 @@ class CapguardCallback(CustomLogger):
 
     def __init__(self, guard: Guard | None = None):
         super().__init__()
-        host.require_hooks()
+        host.require_inside("a callback")
         host.require(CustomLogger, _HOOKS, "CustomLogger")
         self._guard = guard
         self._attempts = Attempts()

@@ -15,8 +15,8 @@ from capguard.errors import missing_extra
 OLDEST = "1.80.0"
 """The oldest LiteLLM that the tests run against."""
 
-OLDEST_WITH_HOOKS = "1.106.0"
-"""The first whose retries do not step over a hook that refuses."""
+OLDEST_INSIDE = "1.106.0"
+"""The first whose own retries and mid-stream fallbacks do not step over what refuses them."""
 
 
 @cache
@@ -40,13 +40,13 @@ def require(owner: Any, names: Iterable[str], what: str) -> None:
         )
 
 
-def require_hooks() -> None:
-    """Raises RuntimeError for a LiteLLM whose callbacks cannot hold a cap."""
+def require_inside(what: str) -> None:
+    """Raises RuntimeError for a LiteLLM that tries again by itself past a callback, or within a Router's stream."""
     found = version("litellm")
-    if _numbers(found) < _numbers(OLDEST_WITH_HOOKS):
+    if _numbers(found) < _numbers(OLDEST_INSIDE):
         raise RuntimeError(
-            f"litellm {found} retries past a callback that refuses; allowed: litellm {OLDEST_WITH_HOOKS} or newer,"
-            f" or CappedLiteLLM, from {OLDEST}"
+            f"{what}: litellm {found} makes calls that no cap can see; allowed: litellm {OLDEST_INSIDE} or newer,"
+            f" or CappedLiteLLM's own functions, from {OLDEST}"
         )
 
 

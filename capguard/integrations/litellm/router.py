@@ -46,6 +46,7 @@ class CappedRouter:
     def __init__(self, guard: Guard, router: Any):
         self.router = router
         self._guard = guard
+        host.require_inside("a Router")
         self._deployments = Deployments(router)
         host.require(router, (*_ENGINE, *(each for name in FUNCTIONS for each in _both(name))), "the Router")
         self._order = {name: host.parameters(getattr(router, name)) for name in FUNCTIONS}

@@ -13,7 +13,7 @@ import pytest
 from capguard import CapExceeded, Guard
 from capguard.integrations.litellm import CappedLiteLLM
 from capguard.testing.provider import Served, serve
-from tests.integrations.litellm.paths import MESSAGES, PRICES
+from tests.integrations.litellm.paths import MESSAGES, PRICES, inside
 from tests.kit import held, kinds, last
 
 Opened = Callable[..., Guard]
@@ -139,6 +139,7 @@ async def test_sdk_num_retries(way: str, fake: Served, opened: Opened):
 
 
 @every_way
+@inside
 async def test_router_retries(way: str, fake: Served, dead: Served, opened: Opened):
     """Every attempt of the Router is held anew; those that failed are dropped."""
     fake.provider.set(fail_first=2)
@@ -150,6 +151,7 @@ async def test_router_retries(way: str, fake: Served, dead: Served, opened: Open
 
 
 @every_way
+@inside
 async def test_router_fallback(way: str, fake: Served, dead: Served, opened: Opened):
     """The group that answers is booked at the price of its own deployment."""
     guard = opened(POLICY)
@@ -160,6 +162,7 @@ async def test_router_fallback(way: str, fake: Served, dead: Served, opened: Ope
 
 
 @every_way
+@inside
 async def test_router_fallback_to_a_dear_model_is_gated(way: str, fake: Served, dead: Served, opened: Opened):
     """The refusal comes out as it is, and nothing dear is called."""
     guard = opened(ROOM_FOR_SMALL)
@@ -171,6 +174,7 @@ async def test_router_fallback_to_a_dear_model_is_gated(way: str, fake: Served, 
 
 
 @every_way
+@inside
 async def test_router_refusal_ends_the_call(way: str, fake: Served, dead: Served, opened: Opened):
     """No retry, no fallback, and no deployment is cooled down for the others."""
     guard = opened(ROOM_FOR_SMALL)
@@ -184,6 +188,7 @@ async def test_router_refusal_ends_the_call(way: str, fake: Served, dead: Served
     assert fake.provider.calls == 1
 
 
+@inside
 async def test_router_downgrade_without_such_a_deployment(
     fake: Served, dead: Served, opened: Opened, caplog: pytest.LogCaptureFixture
 ):
@@ -198,6 +203,7 @@ async def test_router_downgrade_without_such_a_deployment(
     assert held(guard, "down") == 0
 
 
+@inside
 def test_router_called_in_a_running_loop(fake: Served, dead: Served, opened: Opened):
     """Sync calls work in async code too, and know who calls."""
     import asyncio

@@ -16,7 +16,7 @@ from capguard.integrations.litellm import CappedLiteLLM, host
 from capguard.integrations.litellm.covered import Covered
 from capguard.integrations.litellm.failures import nothing_billed
 from capguard.testing.provider import Served
-from tests.integrations.litellm.paths import MESSAGES, PRICES, router_to
+from tests.integrations.litellm.paths import MESSAGES, PRICES, every_target, inside, router_to
 from tests.kit import held, kinds, last, spent
 
 Opened = Callable[..., Guard]
@@ -100,7 +100,7 @@ def test_cache_hits_cost_nothing(stream: bool, fake: Served, opened: Opened, mon
         ("responses", {"input": "Say something."}, "max_output_tokens"),
     ],
 )
-@pytest.mark.parametrize("target", ["sdk", "router"])
+@every_target
 def test_clamped(target: str, function: str, ask: dict[str, Any], limit: str, fake: Served, opened: Opened):
     """The output limit is lowered to what fits, under the name that the function knows."""
     if function == "responses":
@@ -151,6 +151,7 @@ def test_nested_layers_charge_once(fake: Served, opened: Opened):
     assert (kinds(guard), spent(guard), held(guard)) == (["reserve", "settle"], Decimal("0.0005"), 0)
 
 
+@inside
 def test_positional_arguments(fake: Served, opened: Opened):
     """As LiteLLM takes them."""
     guard = opened(POLICY)
@@ -162,7 +163,9 @@ def test_positional_arguments(fake: Served, opened: Opened):
         CappedLiteLLM(guard).completion("openai/big", model="openai/big")
 
 
-@pytest.mark.parametrize("make", [CappedLiteLLM, lambda guard: CappedLiteLLM(guard).router(router_to_none())])
+@pytest.mark.parametrize(
+    "make", [CappedLiteLLM, pytest.param(lambda guard: CappedLiteLLM(guard).router(router_to_none()), marks=inside)]
+)
 def test_what_is_not_capped_is_not_there(make: Callable[[Guard], Any], opened: Opened):
     """A call that would go past every cap is an error, not a hole."""
     with pytest.raises(AttributeError, match="capped are completion, text_completion"):
@@ -193,6 +196,7 @@ def test_a_function_that_vanished_is_loud(opened: Opened, monkeypatch: pytest.Mo
         CappedLiteLLM(opened(POLICY))
 
 
+@inside
 def test_a_hook_that_vanished_is_loud(opened: Opened, monkeypatch: pytest.MonkeyPatch):
     from litellm.integrations.custom_logger import CustomLogger
 
@@ -204,17 +208,22 @@ def test_a_hook_that_vanished_is_loud(opened: Opened, monkeypatch: pytest.Monkey
         CapguardCallback(opened(POLICY))
 
 
+@inside
 def test_a_router_without_its_engine_is_loud(opened: Opened):
     with pytest.raises(RuntimeError, match=r"the Router of litellm .* has no async_get_available_deployment"):
         CappedLiteLLM(opened(POLICY)).router(object())
 
 
-def test_a_litellm_whose_retries_step_over_hooks_is_refused(opened: Opened, monkeypatch: pytest.MonkeyPatch):
+def test_a_litellm_that_calls_past_the_caps_is_refused(opened: Opened, monkeypatch: pytest.MonkeyPatch):
+    """Older ones retry past a callback, and repeat a Router's broken stream without end."""
     from capguard.integrations.litellm import CapguardCallback
 
     monkeypatch.setattr(host, "version", lambda _: "1.105.0")
-    with pytest.raises(RuntimeError, match=r"litellm 1.105.0 retries past a callback .* allowed: litellm 1.106.0"):
-        CapguardCallback(opened(POLICY))
+    for make in (CapguardCallback, lambda guard: CappedLiteLLM(guard).router(router_to_none())):
+        with pytest.raises(
+            RuntimeError, match=r"litellm 1.105.0 makes calls that no cap can see; allowed: litellm 1.106"
+        ):
+            make(opened(POLICY))
 
 
 def behind(error: Exception, *chain: BaseException) -> Exception:
