@@ -27,7 +27,11 @@ class Calls(Reserving):
         return Call(self, read_request(call))
 
     def reserve(self, **call: Unpack[CallArgs]) -> Reservation:
-        """Hold a call's cost against every cap that applies. Raises CapExceeded; the caller settles or releases."""
+        """Hold a call's cost against every cap that applies. Raises CapExceeded; the caller settles or releases.
+
+        Under an `id` that is remembered, the answer is that of the first time. Raises IdempotencyMismatch where its
+        arguments were others, and where that call was released or has expired: nothing is held for it any more.
+        """
         return self.hold(read_request(call))[0]
 
     async def areserve(self, **call: Unpack[CallArgs]) -> Reservation:

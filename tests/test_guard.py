@@ -211,6 +211,29 @@ async def test_another_call_under_the_same_id(verbs: Verbs, change: dict[str, An
     assert len(await verbs.entries()) == 1
 
 
+@pytest.mark.parametrize("end", ["released", "expired"])
+@pytest.mark.parametrize("verb", ["reserve", "allow"])
+async def test_an_id_whose_hold_is_gone(verbs: Verbs, clock: ManualClock, verb: str, end: str):
+    """Nothing is held for a repeat of it, so it is refused, and nothing changes."""
+    first = await verbs.reserve(**CALL, id="order-1", ttl=60)
+    if end == "released":
+        await verbs.release(first)
+    else:
+        clock.advance(minutes=5)
+        await verbs.status(user="u1")
+    before = len(await verbs.entries())
+    with pytest.raises(IdempotencyMismatch, match=f"order-1 was .*{end}.*needs an id of its own"):
+        await getattr(verbs, verb)(**CALL, id="order-1")
+    assert len(await verbs.entries()) == before
+
+
+async def test_allowed_twice(verbs: Verbs):
+    """A repeat is the first decision, and books nothing."""
+    for _ in range(2):
+        assert await verbs.allow(user="u1", cost=1, id="order-1")
+    assert [entry.kind for entry in await verbs.entries()] == ["book"]
+
+
 async def test_settled_twice(verbs: Verbs):
     """The same again is the first answer; a different one raises, and the first stands."""
     reservation = await verbs.reserve(**CALL)

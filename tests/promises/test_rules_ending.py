@@ -148,7 +148,6 @@ def settling(guard: Guard) -> Any:
     return guard.settle("once", cost="0.5")
 
 
-@pytest.mark.xfail(strict=True, reason="the repeat is answered as if it still held, and whoever asked makes the call")
 @pytest.mark.parametrize("end", ["released", "expired"])
 def test_rule_11_a_repeat_of_an_ended_call_is_no_way_past_a_cap(opened: Opened, clock: ManualClock, end: str) -> None:
     """A job's own id, tried again after its first attempt was released or had expired: by now others fill the cap, and
@@ -175,7 +174,6 @@ def test_rule_11_exactly_once_for_the_retention(opened: Opened, clock: ManualClo
     assert kinds(guard) == ["reserve", "settle"]
 
 
-@pytest.mark.xfail(strict=True, reason="`held` of a reserve that is repeated after its settle is what was booked")
 def test_rule_11_a_repeated_reserve_says_what_was_held(opened: Opened) -> None:
     """$0.00201, not the $0.50 that the call came to."""
     guard = opened(caps(cap()))
