@@ -207,9 +207,10 @@ def refused(outcome: Outcome) -> Exception:  # noqa: PLR0911 - one line per outc
             return IdempotencyMismatch(f"{id} was released before its reserve arrived; nothing is held")
         case Mismatch(id):
             return IdempotencyMismatch(f"{id} is remembered with other arguments; nothing changed")
-        case Unknown(id):
+        case Unknown(id, _, entry):
+            kept = f"; entry {entry} keeps what was to be booked, a dead letter" if entry else ""
             return UnknownReservation(
-                f"no reservation {id} is remembered: never made, or longer ago than the retention"
+                f"no reservation {id} is remembered: never made, or longer ago than the retention{kept}"
             )
         case Ended(record):
             return UnknownReservation(f"reservation {record.id} is {record.state}, it holds nothing any more")

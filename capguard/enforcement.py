@@ -26,6 +26,7 @@ LogKind = Literal[
     "overrun",
     "late",
     "uncertain",
+    "dead_letter",
     "policy",
 ]
 
@@ -152,6 +153,11 @@ def _of_line(line: Line) -> Iterator[LogLine]:
         cap = body.get("change", {}).get("cap")
         named = cap["id"] if isinstance(cap, Mapping) else cap
         yield LogLine(at, "policy", named, user=line.user, detail=_steered(line.kind, body), id=line.id or None)
+        return
+    if line.kind == "dead_letter":
+        usd = units.shown("usd", body["amounts"].get("usd", 0))
+        detail = f"settled when its id was forgotten: {usd:f} usd not booked"
+        yield LogLine(at, "dead_letter", detail=detail, id=line.id)
         return
     yield from _of_caps(line, at)
     for kind, detail in _of_booking(body):

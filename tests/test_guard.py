@@ -252,6 +252,39 @@ async def test_an_unknown_id(verbs: Verbs):
     assert await verbs.entries() == []
 
 
+DEAD: dict[str, tuple[Callable[[Any], Any], dict[str, Any], str | None]] = {
+    "a reservation at its usage": (lambda held: held, {"usage": Usage(input_tokens=1000, output_tokens=100)}, "0.012"),
+    "a reservation as expected": (lambda held: held, {}, "expected"),
+    "an id at a cost": (lambda held: held.id, {"cost": "0.5"}, "0.5"),
+    "an id at a usage that names its model": (
+        lambda held: held.id,
+        {"usage": Usage(model="big", input_tokens=1000, output_tokens=100)},
+        "0.012",
+    ),
+    "an id of which nothing is said": (lambda held: held.id, {}, None),
+}
+
+
+@pytest.mark.parametrize("case", DEAD)
+async def test_a_settle_of_a_forgotten_id(verbs: Verbs, clock: ManualClock, case: str):
+    """It is not booked; an entry keeps what it came to, once, where that was said, and the books are right."""
+    named, said, cost = DEAD[case]
+    reservation = await verbs.reserve(**CALL)
+    await verbs.release(reservation)
+    clock.advance(hours=25)
+    await verbs.status(user="u1")  # forgets it
+    kept = "entry 3 keeps what was to be booked" if cost else "retention$"
+    for match in (kept, "retention$"):
+        with pytest.raises(UnknownReservation, match=match):
+            await verbs.settle(named(reservation), **said)
+    letters = [(entry.id, entry.cost) for entry in await verbs.entries() if entry.kind == "dead_letter"]
+    booked = reservation.expected if cost == "expected" else Decimal(cost or 0)
+    assert letters == ([(reservation.id, booked)] if cost else [])
+    assert (await verbs.status(user="u1")).caps["monthly"].settled == 0
+    assert (await verbs.report()).total.calls == 0
+    assert await verbs.verify()
+
+
 def test_an_id_is_forgotten_after_its_retention(opened: Opened, clock: ManualClock):
     """A day after it ended, it may be used again."""
     guard = opened(POLICY)

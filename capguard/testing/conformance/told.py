@@ -104,8 +104,8 @@ def _found(outcome: Found) -> str:
 
 
 @_told.register
-def _unknown(_outcome: Unknown) -> str:
-    return "unknown"
+def _unknown(outcome: Unknown) -> str:
+    return f"unknown, kept as {outcome.entry}" if outcome.entry else "unknown"
 
 
 @_told.register
