@@ -192,12 +192,13 @@ def _told(kind: LogKind, body: Mapping[str, Any], leg: Leg | None, share: int) -
 
 def _of_booking(body: Mapping[str, Any]) -> Iterator[tuple[LogKind, str]]:
     facts = body.get("facts", {})
+    cause = facts.get("cause", "no cause given")
     for unit, parts in body.get("overrun", {}).items():
-        yield "overrun", f"{units.shown(unit, parts):f} {unit} beyond the limit"
+        yield "overrun", f"{units.shown(unit, parts):f} {unit} beyond the limit: {cause.replace('_', ' ')}"
     if facts.get("late"):
         yield "late", "booked after its hold had ended"
     if "uncertain" in facts.get("flags", ()):
-        yield "uncertain", "expired, booked as expected" if facts.get("cause") == "expired" else "booked as expected"
+        yield "uncertain", "expired, booked as expected" if cause == "expired" else "booked as expected"
 
 
 def _steered(kind: str, body: Mapping[str, Any]) -> str:

@@ -100,7 +100,7 @@ KINDS: dict[str, tuple[Act, list[Told]]] = {
     "overrun": (
         lambda guard, _: guard.settle(guard.reserve(user="u1", plan="block", cost="0.5"), cost="1.25"),
         [
-            ("overrun", None, {}, "u1", 1, "0.25 usd beyond the limit"),
+            ("overrun", None, {}, "u1", 1, "0.25 usd beyond the limit: above estimate"),
             ("threshold", "hard", SCOPE, "u1", 1, "100% of the limit"),
         ],
     ),

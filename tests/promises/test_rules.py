@@ -99,7 +99,6 @@ def late(guard: Guard, clock: ManualClock) -> None:
     guard.settle(reservation, cost=3)
 
 
-@pytest.mark.xfail(strict=True, reason="an entry says by how much a limit was overrun, and not why")
 @pytest.mark.parametrize("cause", [above_estimate, late], ids=["above_estimate", "late"])
 def test_rule_1_the_cause_of_an_overrun_stands_on_the_entry(
     opened: Opened, clock: ManualClock, cause: Callable[[Guard, ManualClock], None]
