@@ -30,6 +30,7 @@ from capguard.ledger.outcomes import (
     Outcome,
     Published,
     Record,
+    RefusalCount,
     RefusalCounts,
     Refused,
     Released,
@@ -158,6 +159,12 @@ def next_page(page: Journal, lines: Sequence[Line]) -> Journal | None:
 def lines(outcome: Outcome) -> tuple[Line, ...]:
     if isinstance(outcome, Lines):
         return outcome.lines
+    raise refused(outcome)
+
+
+def refusal_counts(outcome: Outcome) -> tuple[RefusalCount, ...]:
+    if isinstance(outcome, RefusalCounts):
+        return outcome.rows
     raise refused(outcome)
 
 

@@ -140,7 +140,6 @@ def test_rule_2_denials_are_counted_per_cap_identity_and_minute(opened: Opened, 
     ]  # fmt: skip
 
 
-@pytest.mark.xfail(strict=True, reason="refusals are in the log; a report knows nothing of them")
 def test_rule_2_denials_are_counted_for_the_report(opened: Opened) -> None:
     """A report of a time with refusals says other things than one of a time without."""
     guard = opened(caps(cap(limit=1)))
