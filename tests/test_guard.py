@@ -142,6 +142,7 @@ async def test_status(verbs: Verbs, clock: ManualClock):
     assert (cap.limit, cap.settled, cap.held, cap.remaining) == (5, Decimal("1.25"), Decimal("0.25"), Decimal("3.5"))
     assert (cap.fraction, cap.action, cap.scope) == (0.3, "block", {"user": "u1"})
     assert (cap.resets_at, status.as_of) == (datetime(2026, 2, 1, tzinfo=UTC), clock.now)
+    assert cap.since == datetime(2026, 1, 1, tzinfo=UTC)
     with pytest.raises(KeyError, match="these do: monthly"):
         status.caps["daily"]
     told = json.loads(json.dumps(status.to_dict()))
@@ -149,10 +150,34 @@ async def test_status(verbs: Verbs, clock: ManualClock):
         {
             "id": "monthly", "scope": {"user": "u1"}, "unit": "usd", "action": "block", "limit": "5",
             "settled": "1.25", "held": "0.25", "remaining": "3.5", "overrun": "0", "fraction": 0.3,
-            "resets_at": "2026-02-01T00:00:00+00:00",
+            "since": "2026-01-01T00:00:00+00:00", "resets_at": "2026-02-01T00:00:00+00:00",
         }
     ]  # fmt: skip
     assert (told["identity"], told["plan"], told["as_of"]) == ({"user": "u1"}, None, clock.now.isoformat())
+
+
+async def test_equal_states(verbs: Verbs):
+    """Where nothing has moved, one look is equal to the next, and hashes as it does."""
+    first, again = await verbs.status(user="u1"), await verbs.status(user="u1")
+    assert (first.caps == again.caps, hash(first.caps) == hash(again.caps), first == again) == (True, True, True)
+    await verbs.allow(user="u1", cost=1)
+    assert (await verbs.status(user="u1")).caps != first.caps
+    assert first.caps != tuple(first.caps)
+
+
+SINCE: dict[str, datetime | None] = {
+    "daily": datetime(2026, 1, 15, tzinfo=UTC),
+    "monthly:20": datetime(2025, 12, 20, tzinfo=UTC),
+    "rolling:24h": datetime(2026, 1, 14, 12, tzinfo=UTC),
+    "lifetime": None,
+}
+
+
+@pytest.mark.parametrize("window", SINCE)
+def test_since(opened: Opened, window: str):
+    """When what is counted began: the period, or the length of a rolling window."""
+    guard = opened({"caps": [{"id": "c", "limit": 1, "window": window}]})
+    assert guard.status(user="u1").caps["c"].since == SINCE[window]
 
 
 async def test_entries(verbs: Verbs, clock: ManualClock):
