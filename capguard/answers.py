@@ -30,6 +30,7 @@ from capguard.ledger.outcomes import (
     Outcome,
     Published,
     Record,
+    RefusalCount,
     RefusalCounts,
     Refused,
     Released,
@@ -57,7 +58,7 @@ def held(draft: Draft, outcome: Outcome) -> tuple[Reservation, Booking]:
     """The reservation of a reserve, and what its settle has to know. Raises where it was refused."""
     if not isinstance(outcome, Held):
         raise refused(outcome)
-    record = outcome.record
+    record = _still_there(outcome)
     made = record.made
     if outcome.replayed:  # at the rates that it was made at, whatever holds now
         booking = Booking.of(record)
@@ -72,6 +73,7 @@ def held(draft: Draft, outcome: Outcome) -> tuple[Reservation, Booking]:
 def decision(outcome: Outcome) -> Decision:
     """The decision of a check or an allow: a refusal by a cap is an answer here, not an error."""
     if isinstance(outcome, Held):
+        _still_there(outcome)
         return _decision(outcome)
     if isinstance(outcome, Denied):
         return Decision(False, outcome.model, refused=_refusals(outcome.refused, outcome.now_ms))
@@ -161,6 +163,12 @@ def lines(outcome: Outcome) -> tuple[Line, ...]:
     raise refused(outcome)
 
 
+def refusal_counts(outcome: Outcome) -> tuple[RefusalCount, ...]:
+    if isinstance(outcome, RefusalCounts):
+        return outcome.rows
+    raise refused(outcome)
+
+
 def entry(line: Line) -> Entry:
     """One line of the journal as people read it."""
     body = line.body
@@ -207,9 +215,10 @@ def refused(outcome: Outcome) -> Exception:  # noqa: PLR0911 - one line per outc
             return IdempotencyMismatch(f"{id} was released before its reserve arrived; nothing is held")
         case Mismatch(id):
             return IdempotencyMismatch(f"{id} is remembered with other arguments; nothing changed")
-        case Unknown(id):
+        case Unknown(id, _, entry):
+            kept = f"; entry {entry} keeps what was to be booked, a dead letter" if entry else ""
             return UnknownReservation(
-                f"no reservation {id} is remembered: never made, or longer ago than the retention"
+                f"no reservation {id} is remembered: never made, or longer ago than the retention{kept}"
             )
         case Ended(record):
             return UnknownReservation(f"reservation {record.id} is {record.state}, it holds nothing any more")
@@ -236,6 +245,17 @@ def refused(outcome: Outcome) -> Exception:  # noqa: PLR0911 - one line per outc
             raise AssertionError(f"a backend answered {type(outcome).__name__} to another command")
         case _:
             assert_never(outcome)
+
+
+def _still_there(outcome: Held) -> Record:
+    """The call's record. Raises IdempotencyMismatch for a repeat that would be let through with nothing held for it."""
+    record = outcome.record
+    if outcome.replayed and record.state in ("released", "expired"):
+        raise IdempotencyMismatch(
+            f"{record.id} was {'released' if record.state == 'released' else 'held until it expired'}; nothing is held"
+            " under it: another attempt is another call and needs an id of its own"
+        )
+    return record
 
 
 def _decision(outcome: Held) -> Decision:

@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple, TypedDict
 
 from capguard.identity import Box, Identity, checked_name, context, identity_of
 from capguard.ledger import units
+from capguard.ledger.ids import minted
 from capguard.policy.document import Cap
 from capguard.pricing.names import bare
 from capguard.pricing.price import SERVICES
@@ -103,8 +104,11 @@ class Request(NamedTuple):
         return self.n * self.prompt.replies
 
 
-def read_request(arguments: Mapping[str, Any], *, rewritable: bool = True) -> Request:
-    """Check the arguments of one call and complete its identity from the context. Raises ValueError, TypeError."""
+def read_request(arguments: Mapping[str, Any], *, rewritable: bool = True, now_ms: int | None = None) -> Request:
+    """Check the arguments of one call and complete its identity from the context. Raises ValueError, TypeError.
+
+    An id that is minted carries `now_ms`, by default the time of the system.
+    """
     if unknown := arguments.keys() - _ARGUMENTS:
         allowed = ", ".join(CallArgs.__annotations__)
         raise TypeError(f"unknown argument {', '.join(sorted(map(repr, unknown)))}; allowed: {allowed}")
@@ -119,7 +123,7 @@ def read_request(arguments: Mapping[str, Any], *, rewritable: bool = True) -> Re
         raise ValueError("a call needs a model, or messages, prompt or input, or a cost, usage or amount")
     given = arguments.get("id")
     return Request(
-        id=mint_id() if given is None else checked_id(given),
+        id=mint_id(now_ms) if given is None else checked_id(given),
         fingerprint="" if given is None else fingerprint(arguments, identity),
         identity=identity,
         model=model,
@@ -152,9 +156,9 @@ def read_identity(arguments: Mapping[str, Any], box: Box | None = None) -> Ident
     return Identity(**named).over(inherited) if named else inherited
 
 
-def mint_id() -> str:
-    """A new id that carries its time: 12 hex digits of milliseconds, 20 at random."""
-    return f"{time.time_ns() // 1_000_000:012x}{os.urandom(10).hex()}"
+def mint_id(now_ms: int | None = None) -> str:
+    """A new id that carries `now_ms`, by default the time of the system."""
+    return minted(time.time_ns() // 1_000_000 if now_ms is None else now_ms, os.urandom(10))
 
 
 def checked_id(value: object) -> str:

@@ -40,6 +40,11 @@ class Booking(NamedTuple):
         made = record.made
         return cls(record.id, made.model, made.identity.get("plan"), Tariff.from_dict(made.rates), made.expected)
 
+    @classmethod
+    def unknown(cls, id: str) -> Booking:
+        """For an id of which nothing is remembered: what is said of it is priced by what the reply names."""
+        return cls(id, None, None, Tariff(None), {})
+
     def at_usage(self, usage: Usage, *flags: str) -> Settle:
         """What was used, at the reservation's rates. What they do not tell is booked as expected, and flagged."""
         counted = self.tariff.amounts(usage)

@@ -269,4 +269,5 @@ def _tell(ending: Settle | Release, outcome: Outcome) -> None:
     if isinstance(outcome, Settled) and outcome.conflict:
         log.warning("capguard: %s was settled before with other amounts, which stand", ending.id)
     elif isinstance(outcome, Unknown):
-        log.error("capguard: no reservation %s is remembered any more; its cost is not booked", ending.id)
+        kept = f", and kept as entry {outcome.entry}, a dead letter" if outcome.entry else ""
+        log.error("capguard: no reservation %s is remembered any more; its cost is not booked%s", ending.id, kept)

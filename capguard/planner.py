@@ -12,6 +12,7 @@ from capguard.habits import Habits
 from capguard.identity import Identity, context
 from capguard.ledger.caps import Leg
 from capguard.ledger.commands import Candidate, OnExpiry, Reserve, Scale
+from capguard.ledger.ids import RETENTION_MS
 from capguard.ledger.units import BUILT_IN
 from capguard.options import Option, Options
 from capguard.policy.document import Cap, Policy
@@ -28,9 +29,6 @@ TTL_MS = 120_000
 
 GRACE_MS = 30_000
 """How long a hold still counts after its time to live, for a settle that is on its way."""
-
-RETENTION_MS = 24 * 3600 * 1000
-"""How long an id is remembered after its call has ended."""
 
 
 class Draft(NamedTuple):

@@ -14,9 +14,10 @@ from capguard.driver import Driver
 from capguard.errors import BackendUnavailable
 from capguard.ledger.commands import Release, Reserve
 from capguard.ledger.flows import Aim, Flow, waiting
+from capguard.ledger.ids import RETENTION_MS
 from capguard.ledger.outcomes import Denied, Outcome, Stale
 from capguard.ledger.waiting import WaitingLine
-from capguard.planner import RETENTION_MS, Draft
+from capguard.planner import Draft
 from capguard.results import Reservation
 
 if TYPE_CHECKING:

@@ -44,6 +44,8 @@ def book(
     crossed = crossings(books, record.made, open_legs, [move.settled for move in moves], after, now_ms)
     if holding and kind == "settle":
         use(books, legs, now_ms)
+    if overrun:  # the caller knows better where it says so itself
+        facts = {"cause": "above_estimate" if holding else "late", **facts}
     body = {"amounts": amounts, "facts": facts, "overrun": overrun, "moves": moves}
     entry = books.append(now_ms, kind, record.id, record.user, body)
     ended = record._replace(state=state, shares=new, booked=amounts, overrun=overrun, entry=entry)

@@ -221,10 +221,14 @@ class Found(NamedTuple):
 
 
 class Unknown(NamedTuple):
-    """No reservation, or grant, with this id is remembered."""
+    """No reservation, or grant, with this id is remembered.
+
+    `entry` is the dead letter that a settle has left in the journal, 0 where there is none.
+    """
 
     id: str
     crossed: tuple[Crossing, ...] = ()
+    entry: int = 0
 
 
 class Meters(NamedTuple):

@@ -24,7 +24,9 @@ from capguard.ledger.outcomes import (
 def settle(books: Books, command: Settle, now_ms: int) -> Settled | Unknown:
     """Book what the call cost: once, even late, even twice sent."""
     record = books.reservation(command.id)
-    if record is None or record.state == "tombstone":
+    if record is None:
+        return _unremembered(books, command, now_ms)
+    if record.state == "tombstone":
         return Unknown(command.id)
     if record.state == "settled":
         return Settled(record, conflict=record.booked != command.amounts, replayed=True)
@@ -32,6 +34,16 @@ def settle(books: Books, command: Settle, now_ms: int) -> Settled | Unknown:
     facts = {**command.facts, "late": True} if late else command.facts
     booked, crossed = book(books, record, "settled", "settle", command.amounts, facts, now_ms)
     return Settled(booked, late=late, crossed=crossed)
+
+
+def _unremembered(books: Books, command: Settle, now_ms: int) -> Unknown:
+    """Keep what a settle that comes too late wanted to book, once: a tombstone under its id takes in the repeats."""
+    dead_from_ms = command.dead_from_ms
+    if dead_from_ms is None or now_ms < dead_from_ms:
+        return Unknown(command.id)
+    books.add(_tombstone(command, now_ms), now_ms + command.retention_ms)
+    body = {"amounts": command.amounts, "facts": command.facts}
+    return Unknown(command.id, entry=books.append(now_ms, "dead_letter", command.id, None, body))
 
 
 def release(books: Books, command: Release, now_ms: int) -> Released:
@@ -93,6 +105,6 @@ def _short(books: Books, record: Record, wanted: tuple[int, ...], now_ms: int) -
     )
 
 
-def _tombstone(command: Release, now_ms: int) -> Record:
+def _tombstone(command: Release | Settle, now_ms: int) -> Record:
     nothing = Made(None, (), {}, {}, {}, {}, {}, "release", now_ms, 0, command.retention_ms)
     return Record(command.id, "", "tombstone", nothing, (), now_ms, entry=0)

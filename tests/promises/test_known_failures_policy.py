@@ -303,7 +303,8 @@ def test_row_43_an_error_that_does_not_name_the_budget(opened: Opened) -> None:
     assert [each.to_dict() for each in error.caps] == [
         {
             "id": id, "scope": scope, "unit": "usd", "action": "block", "limit": limit, "settled": "3", "held": "0.5",
-            "remaining": remaining, "overrun": "0", "fraction": fraction, "resets_at": "2026-02-01T00:00:00+00:00",
+            "remaining": remaining, "overrun": "0", "fraction": fraction, "since": "2026-01-01T00:00:00+00:00",
+            "resets_at": "2026-02-01T00:00:00+00:00",
         }
         for id, scope, limit, remaining, fraction in (
             ("monthly", {"user": "u1"}, "5", "1.5", 0.7),

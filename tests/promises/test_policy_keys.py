@@ -239,15 +239,13 @@ def test_prices_are_usd_per_million_tokens(guard: Guard) -> None:
     assert last(guard).cost == Decimal("0.000013")
 
 
-ACCEPTED = pytest.mark.xfail(strict=True, reason="per-token prices of 0.000001 and more are taken as per million")
-
-
 @pytest.mark.parametrize(
     "per_token",
     [
         pytest.param("0.00000015", id="gpt-4o-mini"),
-        pytest.param("0.0000025", id="gpt-4o", marks=ACCEPTED),
-        pytest.param("0.000015", id="claude-opus-4", marks=ACCEPTED),
+        pytest.param("0.0000025", id="gpt-4o"),
+        pytest.param("0.000015", id="claude-opus-4"),
+        pytest.param("0.0006", id="o1-pro, the dearest"),
         pytest.param("700", id="beyond every price per million"),
     ],
 )

@@ -101,7 +101,6 @@ def test_downgrade_lets_the_end_of_the_ladder_pass_flagged(opened: Opened, who: 
     assert {(event.cap, event.model) for event in told} == {("c", model)}
 
 
-@pytest.mark.xfail(strict=True, reason="a cap that leads down two steps is flagged, told and logged twice")
 def test_downgrade_over_two_steps_is_told_once(opened: Opened) -> None:
     """One decision, one cap, one event and one flag, however many models it passes by."""
     guard = opened({"prices": CHAIN, "downgrade": STEPS, "caps": [cap(limit=0, action="downgrade")]})

@@ -66,13 +66,17 @@ class Talks:
     def settle(self, command: Settle) -> Talk[Outcome]:
         row, made = row_of(command.id), self._made.pop(command.id, None)
         late = {**command.facts, "late": True}
-        args = [command.id, row, encode(command.amounts), encode(command.facts), encode(late)]
-        reply, crossed = yield from self._ending("settle", command.id, made, [*args, "" if made is None else "1"])
+        said = encode(command.amounts), encode(command.facts), encode(late), "" if made is None else "1"
+        dead_from = "" if command.dead_from_ms is None else command.dead_from_ms
+        args = [command.id, row, *said, dead_from, command.retention_ms]
+        reply, crossed = yield from self._ending("settle", command.id, made, args)
         if reply[0] == b"known":
             record = yield from self._ended(command.id, wire.read_row(reply[2]))
             return self._with(crossed, Settled(record, conflict=record.booked != command.amounts, replayed=True))
         if reply[0] == b"unknown":
-            return self._with(crossed, Unknown(command.id))
+            if reply[1]:
+                yield from self._wrote(reply[1], reply[2])
+            return self._with(crossed, Unknown(command.id, entry=reply[1]))
         _, _, seq, was_late, shares, overrun, found, spare, body, was = reply
         made = made or wire.made_of(wire.read_body(body))[0]
         before = wire.read_open(was)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from capguard.ledger.caps import Action, Leg
 from capguard.ledger.commands import Candidate, Extend, Publish, Release, Reserve, Scale, Steer
 from capguard.ledger.outcomes import NEVER, Revised
-from capguard.testing.conformance.builders import cap, extend, model, release, reserve_one_of, seconds
+from capguard.testing.conformance.builders import cap, extend, mint, model, release, reserve_one_of, seconds
 from capguard.testing.conformance.paying import (
     allowance,
     assign,
@@ -58,7 +58,7 @@ SORTS = (
 )
 ROLLING = tuple(sort for sort in SORTS if sort.window.startswith("rolling") and sort.action != "dry_run")
 PEOPLE = ("u1", "u2")
-IDS = st.sampled_from([f"r{n}" for n in range(40)])
+IDS = st.sampled_from([*(f"r{n}" for n in range(40)), mint(1), mint(2, at=4000)])
 USERS = st.sampled_from(PEOPLE)
 COSTS = st.fixed_dictionaries({"usd": st.integers(0, 16) | st.integers(6, 16)}, optional={"tokens": st.integers(0, 30)})
 SCALES = st.builds(

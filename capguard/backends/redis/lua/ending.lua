@@ -115,6 +115,10 @@ local function book(record, kind, amounts, amounts_text, facts_text, remembering
       if holding and kind == 'settle' and leg[IDLE] and leg[IDLE] > 0 then keep(leg, now + leg[IDLE]) end
     end
   end
+  if #units > 0 then -- what stands last in JSON holds: the caller knows better where it says so itself
+    local cause = holding and '{"cause":"above_estimate"' or '{"cause":"late"'
+    facts_text = cause .. (facts_text == '{}' and '' or ',') .. string.sub(facts_text, 2)
+  end
   append(kind, record.id, record.user or '', table.concat({
     '{"amounts":', amounts_text, ',"facts":', facts_text, ',"overrun":', object(units, overrun),
     ',"moves":[', table.concat(moves, ','), ']}'}))

@@ -61,8 +61,8 @@ local function verdict_of(fit, held, shares, steered, misses)
   local verdict = {candidate = fit.candidate, held = held, shares = shares, passed = {}, refused = {}}
   local told, throttled = {}, true
   for _, miss in ipairs(steered) do
+    if not told[miss.leg[METER]] then verdict.passed[#verdict.passed + 1] = miss end
     told[miss.leg[METER]] = true
-    verdict.passed[#verdict.passed + 1] = miss
   end
   for _, miss in ipairs(misses) do
     if refuses(miss.leg) then

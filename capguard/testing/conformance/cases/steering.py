@@ -26,7 +26,7 @@ CASES = (
         "the second step is taken where the first does not fit either",
         (
             reserve_one_of("r1", model("big", 9, TO_1), model("mid", 6, TO_2), model("small", 1, LAST)),
-            "held small, passing cheaper cheaper",
+            "held small, passing cheaper",
         ),
         ends={"cheaper": (0, 1, 0)},
     ),
