@@ -4,7 +4,7 @@
 -- Returns {'grown', size}
 
 -- Others may have made it meanwhile: two that lack room at once make one bucket, not two.
-local mine = meta[1] == ARGV[2] and meta[4] == ARGV[4] and size * 56 < rows
+local mine = meta[1] == ARGV[2] and KEYS[10] == prefix .. 'b:' .. num(size) and size * 56 < rows
 if mine and redis.call('HGET', KEYS[9], 'e') == meta[1] then
   size = size + 1
   local fields = redis.call('HGETALL', KEYS[9])
