@@ -64,7 +64,8 @@ class Server:
         """Until it answers."""
         for _ in range(500):
             try:
-                self.client().ping()
+                with self.client() as client:
+                    client.ping()
                 return
             except redis.RedisError:
                 time.sleep(0.02)
@@ -85,7 +86,8 @@ class Server:
     @property
     def version(self) -> int:
         """Its major version."""
-        info: Any = self.client().info("server")
+        with self.client() as client:
+            info: Any = client.info("server")
         return int(info["redis_version"].split(".")[0])
 
     def kill(self) -> None:

@@ -17,8 +17,9 @@ from capguard.testing.clock import ManualClock
 from capguard.testing.conformance import suite
 from capguard.testing.conformance.driving import driven
 from capguard.testing.conformance.script import Case
-from tests.backends.redis_games import GAMES, Game, Place
+from tests.backends.redis_games import GAMES, Game
 from tests.backends.redis_mutants import MUTANTS, Mutant
+from tests.backends.redis_place import Place
 from tests.backends.servers import Server, servers, shared
 
 LUA = Path(capguard.backends.redis.__file__).parent / "lua"

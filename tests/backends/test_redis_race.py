@@ -18,7 +18,7 @@ from capguard.testing.clock import ManualClock
 from capguard.testing.conformance.builders import GRACE, TTL, reserve, settle
 from capguard.testing.conformance.told import told
 from tests.backends.racers import CONTEXT, ESTIMATE, PROCESSES, TASKS
-from tests.backends.redis_games import Place
+from tests.backends.redis_place import Place
 from tests.backends.redis_racers import CAPS, ROOM, Where, meanwhile, race, sampling, write
 from tests.backends.servers import Server, servers, shared
 
@@ -69,7 +69,7 @@ def test_exactly_what_fits_is_admitted(which: str) -> None:
 
 @contextmanager
 def _forgetting(server: Server) -> Iterator[None]:
-    with meanwhile(lambda: server.client().script_flush(), 0.01, most=1000) as flushed:
+    with server.client() as client, meanwhile(client.script_flush, 0.01, most=1000) as flushed:
         yield
     assert flushed
 
