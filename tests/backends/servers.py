@@ -5,12 +5,14 @@ from __future__ import annotations
 import atexit
 import random
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
 import time
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import redis
 
@@ -58,19 +60,22 @@ class Server:
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}/0"
 
-    def start(self) -> None:
+    def start(self, *more: str, answers: bool = True) -> None:
+        """Run it, with `more` options this time; until it answers, unless it is not to."""
         program = executable(self.which)
         assert program is not None
         words = ["--port", str(self.port), "--dir", str(self.directory), "--bind", "127.0.0.1"]
         words = [str(self.config), *words] if self.config else [*words, "--save", ""]
-        self.process = subprocess.Popen([program, *words, *self.options], stdout=subprocess.DEVNULL)
-        self.wait()
+        self.process = subprocess.Popen([program, *words, *self.options, *more], stdout=subprocess.DEVNULL)
+        if answers:
+            self.wait()
 
     def wait(self) -> None:
         """Until it answers."""
         for _ in range(500):
             try:
-                self.client().ping()
+                with self.client() as client:
+                    client.ping()
                 return
             except redis.RedisError:
                 time.sleep(0.02)
@@ -92,13 +97,40 @@ class Server:
     def alive(self) -> bool:
         return self.process is not None and self.process.poll() is None
 
+    def wait_for_a_connection(self) -> None:
+        """Until it accepts one, though it may not answer yet."""
+        for _ in range(500):
+            with socket.socket() as trying:
+                if trying.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
+            time.sleep(0.02)
+        raise RuntimeError(f"nobody listens on port {self.port}")
+
     def client(self) -> redis.Redis:
         return redis.Redis(port=self.port, socket_timeout=5, socket_connect_timeout=1)
+
+    @property
+    def version(self) -> int:
+        """Its major version."""
+        with self.client() as client:
+            info: Any = client.info("server")
+        return int(info["redis_version"].split(".")[0])
 
     def kill(self) -> None:
         assert self.process is not None
         self.process.kill()
         self.process.wait()
+
+    def freeze(self) -> None:
+        """It takes connections and bytes, as its kernel does, and does nothing with them."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
 
     def stop(self) -> None:
         if self.process is not None and self.process.poll() is None:

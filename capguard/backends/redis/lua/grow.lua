@@ -3,7 +3,9 @@
 -- KEYS 9 the bucket that is divided  10 the new one
 -- Returns {'grown', size}
 
-if meta[1] == ARGV[2] and meta[4] == ARGV[4] and redis.call('HGET', KEYS[9], 'e') == meta[1] then
+-- Others may have made it meanwhile: two that lack room at once make one bucket, not two.
+local mine = meta[1] == ARGV[2] and KEYS[10] == prefix .. 'b:' .. num(size) and size * 56 < rows
+if mine and redis.call('HGET', KEYS[9], 'e') == meta[1] then
   size = size + 1
   local fields = redis.call('HGETALL', KEYS[9])
   redis.call('HSET', KEYS[10], 'e', meta[1])

@@ -27,7 +27,6 @@ local late, amounts = record.state ~= 'h', cjson.decode(ARGV[8])
 local overrun, crossed = book(record, 'settle', amounts, ARGV[8], late and ARGV[10] or ARGV[9], function()
   local forgotten = now + record.body.retention_ms
   remember(ARGV[7], 's', forgotten, record.made, seq, amounts.usd or 0, record.fingerprint)
-  if seq % 8 == 0 then tidy(bucket_of(ARGV[7])) end
 end)
 redis.call('HDEL', KEYS[2], ARGV[6])
 redis.call('ZREM', KEYS[3], ARGV[6])

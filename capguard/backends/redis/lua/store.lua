@@ -41,6 +41,7 @@ for i = 9, #KEYS do given[KEYS[i]] = true end
 -- Why this step cannot be taken: the caller knows another store than this one, or this one has lost something.
 local function misfit()
   if not meta[1] then return {'void'} end
+  if not seq or not rows or not size or size < 1 then return {'lost', KEYS[1]} end
   if meta[1] ~= ARGV[2] then return {'epoch', meta[1], seq, size, redis.call('HGET', KEYS[1], 'follows') or ''} end
   if seq < tonumber(ARGV[3]) then return {'rewound', seq} end
   if size ~= tonumber(ARGV[4]) then return {'size', size} end
@@ -85,6 +86,7 @@ local cache, changed = {}, {}
 
 local function read_period(text)
   local settled, held, overrun, gone = string.match(text, '^(%d*):(%d*):(%d*):(%d*)$')
+  if not gone then error('a meter that reads ' .. text) end -- never taken for 0
   return {tonumber(settled) or 0, tonumber(held) or 0, tonumber(overrun) or 0, gone = time_of(gone)}
 end
 
@@ -99,6 +101,7 @@ end
 
 local function read_run(text)
   local period, gone = string.match(text, '^(%d+):(%d*)$')
+  if not gone then error('a run that reads ' .. text) end
   return {period = tonumber(period), gone = time_of(gone)}
 end
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from capguard.ledger.caps import Leg
 from capguard.ledger.commands import Verify
-from capguard.testing.conformance.builders import cap, extend, look, release, reserve, settle
+from capguard.testing.conformance.builders import cap, extend, journal, look, release, reserve, settle
 from capguard.testing.conformance.script import case, wait
 
 RUN = cap("run", 10, window="lifetime", idle=600)
@@ -99,6 +99,7 @@ CASES = (
         wait(59 * HOUR),
         (settle("r1", 12), "settled 12, late"),
         (Verify(), "verified 3 entries, 0 meters, 0 open"),
+        (journal(after=2), f"lines 3:settle:r1@{60 * HOUR}"),
         ends={daily(0): (0, 0, 0), daily(3): (0, 0, 0)},
     ),
     case(
@@ -110,5 +111,15 @@ CASES = (
         (settle("r1", 7), "settled 7"),
         (Verify(), "verified 3 entries, 1 meters, 1 open"),
         ends={cap("roll", 10, window="rolling:60s", at=61): (0, 5, 0)},
+    ),
+    case(
+        "a run is kept on by the call that is open longest, though others end sooner",
+        (reserve("r1", 4, RUN, ttl=2000), "held"),
+        (reserve("r2", 1, RUN), "held"),
+        (settle("r2", 1), "settled 1"),
+        wait(1500),
+        (look(RUN), "meters 1/4/0"),
+        (settle("r1", 4), "settled 4"),
+        ends={RUN: (5, 0, 0)},
     ),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from capguard.ledger.caps import Leg
-from capguard.testing.conformance.builders import cap, extend, look, reserve, settle
+from capguard.testing.conformance.builders import cap, extend, journal, look, reserve, settle
 from capguard.testing.conformance.script import case, wait
 
 
@@ -117,6 +117,7 @@ CASES = (
         (extend("r1", amount=3), "denied roll:in_flight"),
         wait(1),
         (extend("r1", amount=10), "extended to 10 until 600"),
+        (journal(after=2), "lines"),
         ends={minute(61): (0, 8, 0)},
     ),
     case(

@@ -115,4 +115,11 @@ CASES = (
         ),
         ends={slow(1): (8, 0, 0), "tight": (4, 0, 0)},
     ),
+    case(
+        "what fills an empty window waits for it, and is not counted as refused",
+        (reserve("r1", 1, slow(0), book=True), "settled"),
+        (reserve("r2", 10, slow(0), waits=True), "denied slow:exhausted@61"),
+        (Refusals(), "refusals"),
+        ends={slow(0): (1, 0, 0)},
+    ),
 )
