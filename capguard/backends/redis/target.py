@@ -79,7 +79,7 @@ def _path(parts: SplitResult, kind: Kind, settings: dict[str, Any]) -> str:
     path = [unquote(part) for part in parts.path.split("/") if part]
     service = path.pop(0) if kind == "sentinel" and path else ""
     if (kind == "sentinel" and not service) or len(path) > 1 or (kind == "cluster" and path):
-        raise ValueError(f"{parts.scheme}://...{parts.path}; allowed: {FORMS}")
+        raise ValueError(f"the path of the {parts.scheme}:// URL is none of a ledger; allowed: {FORMS}")
     if path:
         settings["db"] = _number(path[0], "database", 0, 65535)
     return service
@@ -94,7 +94,7 @@ def _node(text: str, kind: Kind) -> tuple[str, int]:
 
 def _number(text: str, name: str, least: int, most: int) -> int:
     if not (text.isascii() and text.isdigit() and least <= int(text) <= most):
-        raise ValueError(f"{name} {text!r:.20} in the URL; allowed: {least} to {most}")
+        raise ValueError(f"the {name} in the URL is no number from {least} to {most}")  # it may be part of a password
     return int(text)
 
 
