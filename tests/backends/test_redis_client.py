@@ -208,19 +208,6 @@ def test_both_protocols(place: Place, protocol: int, mode: str) -> None:
         assert told(execute(Verify())) == "verified 2 entries, 2 meters, 0 open"
 
 
-@pytest.mark.parametrize("options", [{"decode_responses": True}, {"socket_timeout": 99, "retry_on_timeout": True}])
-def test_options_do_not_change_what_is_safe(place: Place, options: dict[str, Any]) -> None:
-    """Replies stay bytes, and a step is sent twice at most, whatever the options say."""
-    with Proxy(place.server.port) as proxy:
-        backend = place.open(ManualClock(), port=proxy.port, deadline=0.4, options=options)
-        say(backend, (reserve("r1", 6, TEN), "held"))
-        proxy.fail("black hole", on=b"r1", times=100)
-        with pytest.raises(BackendUnavailable):
-            backend.execute(settle("r1", 5))
-        assert proxy.happened <= 2
-        backend.close()
-
-
 # TLS
 
 

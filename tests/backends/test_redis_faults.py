@@ -189,14 +189,12 @@ def test_a_full_server_takes_no_reserve(own: Server) -> None:
     say(backend, (reserve("new", 1, TEN), "held"), (Look((TEN,)), "meters 0/5/0"))
 
 
-def test_a_full_server_takes_what_ends_a_call(own: Server, request: pytest.FixtureRequest) -> None:
+def test_a_full_server_takes_what_ends_a_call(own: Server) -> None:
     """From Redis 7 on what is spent is booked even then."""
     place = Place(own)
     backend = place.open(ManualClock())
     say(backend, HELD, (reserve("r2", 4, TEN), "held"))
     _fill(place)
-    if own.version >= 7:
-        request.applymarker(pytest.mark.xfail(strict=True, reason="the backend never asks for scripts with flags"))
     if own.version < 7:
         refuses(backend, settle("r1", 3), release("r2"))
         place.raw.config_set("maxmemory", "0")

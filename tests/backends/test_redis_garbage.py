@@ -38,7 +38,7 @@ def _of_another_type(place: Place, name: str) -> None:
 
 
 TORN = wrong("other keys are written before this one, whose type nothing has looked at")
-TORN_BY = {"log": (0, 1, 7, 8), "alerts": (1, 3)}
+TORN_BY = {"alerts": (1, 3)}
 """Keys, and the steps that find out too late."""
 
 

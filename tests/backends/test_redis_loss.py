@@ -68,7 +68,6 @@ def test_a_loss_is_noticed_by_who_had_seen_more(own: Server, loss: str, mode: st
                 execute(command)
 
 
-@wrong("the sorted sets are read without a look at the epoch")
 def test_a_loss_is_noticed_by_who_reads_refusals(place: Place) -> None:
     backend = place.open(ManualClock())
     say(backend, (reserve("r1", 11, TEN), "denied ten:too_big"), HELD)

@@ -50,7 +50,7 @@ async def test_allowed(target: str, path: Path, fake: Served, opened: Opened):
 
 
 def entry_flags(path: Path) -> tuple[str, ...]:
-    return ("given",) if path.model == "paint" else ()
+    return ("partly_priced",) if path.model == "paint" else ()
 
 
 @every_target
