@@ -15,7 +15,7 @@ def attempt(guard: Guard, asked: Asked, function: Callable[..., Any]) -> Any:
     """Call `function` under the caps of `asked`. Raises CapExceeded before anything is sent."""
     with asked.call(guard) as call:
         arguments = asked.arguments(call)
-        COVERED.add(arguments["litellm_call_id"])
+        COVERED.put(arguments["litellm_call_id"], None)
         return record(guard, asked, call, function(**arguments))
 
 
@@ -23,5 +23,5 @@ async def aattempt(guard: Guard, asked: Asked, function: Callable[..., Awaitable
     """As `attempt`, for an async function."""
     async with asked.call(guard) as call:
         arguments = asked.arguments(call)
-        COVERED.add(arguments["litellm_call_id"])
+        COVERED.put(arguments["litellm_call_id"], None)
         return arecord(guard, asked, call, await function(**arguments))

@@ -12,7 +12,7 @@ from capguard.guard import Guard
 from capguard.identity import Identity
 from capguard.integrations.litellm import host, late, observed, who
 from capguard.integrations.litellm.asked import Asked
-from capguard.integrations.litellm.attempts import Attempt, Attempts
+from capguard.integrations.litellm.attempts import Attempt, Attempts, record_of
 from capguard.integrations.litellm.covered import COVERED
 from capguard.integrations.litellm.deployments import priced
 from capguard.integrations.litellm.functions import Function, function_of
@@ -151,7 +151,7 @@ class CapguardCallback(CustomLogger):
         )
         call = asked.call(self.guard)
         await call.abegin()
-        self._attempts.put(kwargs, Attempt(asked, call))
+        self._attempts.put(Attempt(asked, call), record_of(kwargs))
         chosen = asked.chosen(call)
         if "model" in chosen and kwargs.get("custom_llm_provider"):
             chosen["model"] = chosen["model"].removeprefix(f"{kwargs['custom_llm_provider']}/")

@@ -2,31 +2,9 @@
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from typing import Final
 
-_MOST = 100_000
+from capguard.integrations.litellm.bounded import Bounded
 
-
-class Covered:
-    """The last ids, any thread's. LiteLLM hands a call's id to every hook, also long after the call has ended."""
-
-    def __init__(self, most: int = _MOST):
-        self._ids: OrderedDict[str, None] = OrderedDict()
-        self._most = most
-        self._lock = threading.Lock()
-
-    def add(self, call_id: str) -> None:
-        with self._lock:
-            self._ids[call_id] = None
-            self._ids.move_to_end(call_id)
-            while len(self._ids) > self._most:
-                self._ids.popitem(last=False)
-
-    def __contains__(self, call_id: object) -> bool:
-        return call_id in self._ids
-
-
-COVERED: Final = Covered()
-"""One for the process: LiteLLM's callbacks are global too."""
+COVERED: Final = Bounded[None](100_000)
+"""One for the process, as LiteLLM's callbacks are: it hands a call's id to every hook, also long after the call."""

@@ -129,7 +129,7 @@ class CappedRouter:
             except Exception as error:
                 raise Refused(error) from error
             arguments = {**asked.arguments(call), **_alone(function, kwargs), "model": deployment.id}
-            COVERED.add(arguments["litellm_call_id"])
+            COVERED.put(arguments["litellm_call_id"], None)
             if sync:  # in a loop that was made for this call: nobody else waits in it
                 return record(self._guard, asked, call, self._sync(function, deployment)(**arguments))
             reply = await getattr(self.router, f"a{function.name}")(**arguments)

@@ -174,6 +174,17 @@ async def test_failures_are_retried_within_the_hold(fake: Served, opened: Opened
     assert (kinds(guard), last(guard).cost) == (["reserve", "settle"], Decimal("0.0005"))
 
 
+async def test_no_retry_goes_past_the_hold(fake: Served, opened: Opened):
+    """Once the client's own retries are used up, LiteLLM does not try again without the hook."""
+    fake.provider.set(fail_first=3)
+    guard = opened(POLICY)
+    installed(guard)
+    with pytest.raises(openai.InternalServerError):
+        await litellm.acompletion(**CALL, api_base=fake.url, api_key="any", num_retries=2)
+    assert fake.provider.calls == 3
+    assert (kinds(guard), held(guard)) == (["reserve", "release"], 0)
+
+
 async def test_router_retries_are_held_one_by_one(fake: Served, opened: Opened):
     """Each attempt passes the hook."""
     fake.provider.set(fail_first=1)

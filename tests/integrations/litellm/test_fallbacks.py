@@ -102,6 +102,14 @@ async def test_sdk_fallback_to_a_dear_model_is_gated(way: str, fake: Served, dea
 
 
 @every_way
+async def test_sdk_refusal_ends_the_call(way: str, fake: Served, opened: Opened):
+    """A cap is no failure: a fallback that would fit is not tried. Where a cheaper model may serve, a cap says so."""
+    with pytest.raises(CapExceeded):
+        await run(way, CappedLiteLLM(opened(ROOM_FOR_SMALL)), **to(fake, "big"), **ASK, fallbacks=[to(fake, "small")])
+    assert fake.provider.calls == 0
+
+
+@every_way
 async def test_sdk_all_fail(way: str, dead: Served, opened: Opened):
     """The last model's own error comes out, and nothing is held or booked."""
     guard = opened(POLICY)
@@ -220,3 +228,15 @@ def test_router_called_in_a_running_loop(fake: Served, dead: Served, opened: Ope
 
     asyncio.run(main())
     assert last(guard).user == "u2"
+
+
+@inside
+@pytest.mark.parametrize("where", ["model_info", "litellm_params"])
+def test_router_prices_a_deployment_by_its_base_model(where: str, fake: Served, opened: Opened):
+    """A deployment may bear any name at its host."""
+    guard = opened(POLICY)
+    entry: dict[str, Any] = {"model_name": "mine", "litellm_params": to(fake, "our-own-name"), "model_info": {}}
+    entry[where]["base_model"] = "openai/big"
+    CappedLiteLLM(guard).router(litellm.Router(model_list=[entry])).completion(model="mine", **ASK)
+    assert [seen.body["model"] for seen in fake.provider.requests] == ["our-own-name"]
+    assert (models(guard), last(guard).cost) == ([("settle", "openai/big")], Decimal("0.0005"))

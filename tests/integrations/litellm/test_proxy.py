@@ -27,10 +27,12 @@ POLICY: dict[str, Any] = {
         "openai/gpt-small": {"input": 1, "output": 2},
         "openai/embed": {"input": 100, "output": 0},
         "openai/embed-small": {"input": 10, "output": 0},
+        "openai/paint": {"request": 0.002},
+        "openai/paint-small": {"request": 0.0002},
         "anthropic/claude-big": {"input": 10, "output": 20},
         "anthropic/claude-small": {"input": 1, "output": 2},
     },
-    "downgrade": {"gpt-big": "gpt-small", "embed": "embed-small", "claude-big": "claude-small"},
+    "downgrade": {"gpt-big": "gpt-small", "paint": "paint-small", "embed": "embed-small", "claude-big": "claude-small"},
     "plans": {
         "free": {"caps": [{"id": "monthly", "limit": 5}]},
         "tiny": {"caps": [{"id": "monthly", "limit": "0.0000001"}]},
@@ -55,6 +57,8 @@ def deployments(fake: Served, dead: Served) -> list[dict[str, Any]]:
         entry("cheap", "openai/gpt-small", fake),
         entry("embed", "openai/embed", fake),
         entry("embed-cheap", "openai/embed-small", fake),
+        entry("paint", "openai/paint", fake),
+        entry("paint-cheap", "openai/paint-small", fake),
         entry("claude", "anthropic/claude-big", fake),
         entry("claude-cheap", "anthropic/claude-small", fake),
         entry("dead", "openai/gpt-big", dead),
@@ -115,6 +119,14 @@ def embeddings(client: openai.OpenAI, **kwargs: Any) -> Any:
     return client.embeddings.create(input="Say something.", **kwargs)
 
 
+def images(client: openai.OpenAI, **kwargs: Any) -> Any:
+    return client.images.generate(prompt="Something.", **kwargs)
+
+
+def text(client: openai.OpenAI, **kwargs: Any) -> Any:
+    return client.completions.create(prompt="Say something.", max_tokens=20, **kwargs)
+
+
 def messages(client: anthropic.Anthropic, **kwargs: Any) -> Any:
     return client.messages.create(messages=MESSAGES, max_tokens=20, **kwargs)
 
@@ -125,6 +137,9 @@ WAYS = [
     Way("responses", "big", "0.0005", responses),
     Way("responses-stream", "big", "0.0005", responses, stream=True),
     Way("embeddings", "embed", "0.001", embeddings),
+    Way("images", "paint", "0.002", images),
+    Way("text", "big", "0.0005", text),
+    Way("text-stream", "big", "0.0005", text, stream=True),
     Way("messages", "claude", "0.0005", messages),
     Way("messages-stream", "claude", "0.0005", messages, stream=True),
     Way("messages-openai", "big", "0.0005", messages),
@@ -139,7 +154,8 @@ def test_allowed(way: Way, proxy: Proxy, fake: Served, user: str):
     """One call reaches the provider; it is booked at what it cost, for the user that the proxy authenticated."""
     assert way.run(proxy, f"sk-{user}-free")
     (ended,) = proxy.booked(user)
-    assert (fake.provider.calls, ended.kind, ended.cost, ended.flags) == (1, "settle", Decimal(way.cost), ())
+    flags = ("given",) if way.model == "paint" else ()
+    assert (fake.provider.calls, ended.kind, ended.cost, ended.flags) == (1, "settle", Decimal(way.cost), flags)
     assert proxy.guard.status(user=user).caps["monthly"].held == 0
 
 
@@ -255,7 +271,12 @@ def test_fallback_to_a_dear_model_is_gated(proxy: Proxy, fake: Served, user: str
 
 def test_a_request_cannot_name_another_user(proxy: Proxy, fake: Served, user: str):
     """Neither the body's `user`, nor metadata, nor headers, nor a chosen call id count."""
-    mark = {"capguard": {"user": "victim"}, "capguard_call": "x", "user_api_key_user_id": "victim"}
+    mark = {
+        "capguard": {"user": "victim"},
+        "capguard_call": "x",
+        "capguard_request": "x",
+        "user_api_key_user_id": "victim",
+    }
     for _ in range(2):
         proxy.openai(f"sk-{user}-free").chat.completions.create(
             model="big",

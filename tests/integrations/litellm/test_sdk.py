@@ -13,7 +13,7 @@ import pytest
 from capguard import CapExceeded, Guard, IdentityMissing, capped, identify
 from capguard.default import default_is
 from capguard.integrations.litellm import CappedLiteLLM, host
-from capguard.integrations.litellm.covered import Covered
+from capguard.integrations.litellm.bounded import Bounded
 from capguard.integrations.litellm.failures import nothing_billed
 from capguard.testing.provider import Served
 from tests.integrations.litellm.paths import MESSAGES, PRICES, every_target, inside, router_to
@@ -286,9 +286,9 @@ def test_a_cap_is_no_provider_error(fake: Served, opened: Opened):
     assert not isinstance(refused.value, openai.OpenAIError)
 
 
-def test_covered_ids_are_bounded():
-    """Only the last ones are remembered."""
-    covered = Covered(most=2)
-    for each in "abc":
-        covered.add(each)
-    assert [each in covered for each in "abc"] == [False, True, True]
+def test_what_is_remembered_is_bounded():
+    """Only the last ones are remembered, and each is given away once."""
+    kept = Bounded[int](most=2)
+    assert [kept.put(each, number) for number, each in enumerate("abc")] == [[], [], ["a"]]
+    assert [kept.get(each) for each in "abc"] == [None, 1, 2]
+    assert ([kept.take("b"), kept.take("b")], len(kept)) == ([1, None], 1)

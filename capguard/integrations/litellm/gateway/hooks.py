@@ -12,16 +12,16 @@ from capguard.guard import Guard
 from capguard.identity import NOBODY, Identity
 from capguard.integrations.litellm import host
 from capguard.integrations.litellm.asked import Asked
-from capguard.integrations.litellm.attempts import MARK, Attempt, details
+from capguard.integrations.litellm.attempts import Attempt, record_of
 from capguard.integrations.litellm.callback import CapguardCallback
 from capguard.integrations.litellm.deployments import Deployments
 from capguard.integrations.litellm.functions import Function, function_of
 from capguard.integrations.litellm.gateway import answers, caller
+from capguard.integrations.litellm.gateway.requests import Requests, notes
 from capguard.integrations.litellm.gateway.settings import Settings
 
 log = logging.getLogger("capguard")
 
-_WHO = "capguard_identity"
 _DOWNGRADED = "capguard_downgraded"
 _HOOKS = (
     "async_pre_call_hook",
@@ -43,15 +43,16 @@ class ProxyCaps(CapguardCallback):
         super().__init__(guard)
         host.require(CapguardCallback, _HOOKS, "CustomLogger")
         self._trust = (settings or Settings()).trust
+        self._requests = Requests()
 
     async def async_pre_call_hook(self, user_api_key_dict: Any, cache: Any, data: Any, call_type: str) -> Any:
         """Before the Router: hold the call of this key's owner, or answer for the proxy."""
         function = function_of(call_type)
-        identity = caller.of(user_api_key_dict, data, self._trust)
-        details(data)[_WHO] = identity
         if function is None:
             self._once.warn(f"capguard: the proxy's {call_type} is not capped")
             return data
+        identity = caller.of(user_api_key_dict, data, self._trust)
+        self._requests.begin(notes(data), identity)
         try:
             data.update(await self._reserve(function, data, identity))
         except (CapguardError, ValueError) as error:
@@ -106,7 +107,7 @@ class ProxyCaps(CapguardCallback):
     ) -> dict[str, str]:
         """What is left, and the model that served where it is another than the one asked for."""
         headers = {}
-        if downgraded := _bucket(data).get(_DOWNGRADED):
+        if downgraded := notes(data).get(_DOWNGRADED):
             headers[answers.DOWNGRADED] = downgraded
         try:
             identity = caller.of(user_api_key_dict, data, self._trust)
@@ -117,12 +118,11 @@ class ProxyCaps(CapguardCallback):
 
     def identity(self, kwargs: Mapping[str, Any]) -> Identity:
         """Who was authenticated: a request's own words count for nothing."""
-        found: Identity = details(kwargs).get(_WHO, NOBODY)
-        return found
+        return self._requests.caller(kwargs) or NOBODY
 
     def _is_covered(self, kwargs: Mapping[str, Any]) -> bool:
         """No wrapper works in a proxy, and a client may choose a call's id. Calls of the proxy's own are nobody's."""
-        if _WHO in details(kwargs):
+        if self._requests.caller(kwargs) is not None:
             return False
         self._once.warn("capguard: a call that no client of the proxy caused is not capped")
         return True
@@ -137,10 +137,11 @@ class ProxyCaps(CapguardCallback):
         behind = None if deployments is None else deployments.first(data.get("model") or "")
         model = data.get("model") if behind is None else behind.model
         attempt, group = await self._held(function, data, identity, model, deployments)
-        self._attempts.put(data, attempt)
-        _bucket(data)[MARK] = attempt.call.id
+        own = notes(data)
+        self._attempts.put(attempt, own, *([record_of(data)] if "litellm_logging_obj" in data else ()))
+        own.pop(_DOWNGRADED, None)
         if group is not None:
-            _bucket(data)[_DOWNGRADED] = str(attempt.call.model)
+            own[_DOWNGRADED] = str(attempt.call.model)
         return {**attempt.asked.chosen(attempt.call), "model": data.get("model") if group is None else group}
 
     async def _held(
@@ -166,12 +167,3 @@ def _deployments() -> Deployments | None:
     from litellm.proxy import proxy_server
 
     return None if proxy_server.llm_router is None else Deployments(proxy_server.llm_router)
-
-
-def _bucket(data: dict[str, Any]) -> dict[str, Any]:
-    """Where the proxy keeps its own notes on a request."""
-    name = "litellm_metadata" if isinstance(data.get("litellm_metadata"), dict) else "metadata"
-    if not isinstance(data.get(name), dict):
-        data[name] = {}
-    bucket: dict[str, Any] = data[name]
-    return bucket
