@@ -14,6 +14,7 @@ from capguard.ledger.outcomes import Found, Outcome
 from capguard.planner import Draft
 from capguard.reserving import Reserving
 from capguard.results import Decision, Reservation, Settlement
+from capguard.watch import watching
 
 if TYPE_CHECKING:
     from capguard.pricing.usage import Usage
@@ -98,6 +99,8 @@ class Calls(Reserving):
         command = booking.at(response, usage, cost, self._knowledge.planner.tariffs.of)
         outcome = yield command
         self._tell_booking(command, outcome)
+        if (watch := watching()) is not None:
+            watch.booked(outcome)
         return outcome
 
 
