@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Unpack
 
 from capguard import answers
-from capguard.arguments import CallArgs, checked_id, read_request
+from capguard.arguments import CallArgs, IdentityArgs, checked_id, read_request
 from capguard.booking import Booking
 from capguard.call import Call
 from capguard.ledger.commands import Fetch
 from capguard.ledger.flows import Flow
 from capguard.ledger.outcomes import Found, Outcome
 from capguard.planner import Draft
+from capguard.refusals import Refusal
 from capguard.reserving import Reserving
 from capguard.results import Decision, Reservation, Settlement
 from capguard.watch import watching
@@ -81,6 +82,13 @@ class Calls(Reserving):
 
     async def aallow(self, **call: Unpack[CallArgs]) -> Decision:
         return self._decided(*await self._arun(self._reserving(read_request(call), book=True)))
+
+    async def aexhausted(self, **identity: Unpack[IdentityArgs]) -> tuple[Refusal, ...]:
+        """The block caps that would refuse any call of an identity now, however small: those that are spent."""
+        smallest = read_request({**identity, "amount": 1, "unit": "requests"}, rewritable=False)
+        anything = smallest._replace(known=dict.fromkeys(self._knowledge.planner.units, 1))
+        decided = answers.decision((await self._arun(self._reserving(anything, check_only=True)))[1])
+        return tuple(cap for cap in decided.refused if cap.action == "block" and cap.reason == "exhausted")
 
     def _decided(self, draft: Draft, outcome: Outcome) -> Decision:
         """The decision of an allow, once everybody was told."""

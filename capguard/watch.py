@@ -5,12 +5,13 @@ A host puts a Watch into the context; every call that is made inside reports to 
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from capguard.errors import CapguardError
 from capguard.ledger.money import dollars
@@ -18,29 +19,24 @@ from capguard.ledger.outcomes import Outcome, Settled
 
 if TYPE_CHECKING:
     from capguard.call import Call
+    from capguard.guard import Guard
 
 
 class Watch:
     """The calls of one request, counted. Shared by all its threads and tasks."""
 
-    def __init__(self) -> None:
+    def __init__(self, guard: Guard | None = None) -> None:
+        self.guard = guard
         self.calls = 0
         self.refused: CapguardError | None = None
         self._nanos = 0
-        self._streams: list[Call] = []
+        self._streams: list[tuple[Call, asyncio.Task[Any] | None]] = []
         self._lock = threading.Lock()
 
     @property
     def cost(self) -> Decimal:
         """Dollars that are booked so far. What is held and not booked yet is not in it."""
         return dollars(self._nanos)
-
-    @property
-    def open(self) -> list[Call]:
-        """The calls whose streams have not ended yet."""
-        with self._lock:
-            self._streams = [call for call in self._streams if not call.closed]
-            return list(self._streams)
 
     def admitted(self) -> None:
         """A call was let through: what was refused before it has been dealt with."""
@@ -53,7 +49,7 @@ class Watch:
     def opened(self, call: Call) -> None:
         """A call has a stream, which books it when it ends."""
         with self._lock:
-            self._streams.append(call)
+            self._streams.append((call, _task()))
 
     def booked(self, outcome: Outcome) -> None:
         """A call was booked, once."""
@@ -61,6 +57,25 @@ class Watch:
             with self._lock:
                 self.calls += 1
                 self._nanos += outcome.record.booked.get("usd", 0)
+
+    async def sweep(self) -> None:
+        """The request has ended: book the streams that nobody reads any more, without waiting for a garbage collector.
+
+        A stream that a task of its own goes on reading is left to it.
+        """
+        with self._lock:
+            left, self._streams = self._streams, []
+        for call, task in left:
+            if not call.closed and (task is None or task.done() or task is _task()):
+                await call.abook(call.end_stream(None, whole=False))
+
+
+def _task() -> asyncio.Task[Any] | None:
+    """The task that runs this, None in a thread without an event loop."""
+    try:
+        return asyncio.current_task()
+    except RuntimeError:
+        return None
 
 
 _watch: contextvars.ContextVar[Watch | None] = contextvars.ContextVar("capguard_watch", default=None)
