@@ -2,7 +2,7 @@
 
 client = cap(Anthropic(), guard)
 with identify(user="ada"):
-    client.messages.create(model="claude-sonnet-4-5", max_tokens=500, messages=messages)
+    client.messages.create(model="claude-sonnet-4-6", max_tokens=500, messages=messages)
 """
 
 from __future__ import annotations

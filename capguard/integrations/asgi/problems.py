@@ -118,7 +118,7 @@ def _sentence(cap: Refusal | None) -> str:
         return "This call cannot be taken at the moment."
     until = f" It resets at {cap.resets_at.isoformat()}." if cap.resets_at else ""
     return {
-        "exhausted": f"The cap {cap.id!r} is used up.{until}",
+        "exhausted": f"What is left of the cap {cap.id!r} is not enough for this call.{until}",
         "in_flight": f"Calls that are still running hold what is left of the cap {cap.id!r}. Try again shortly.",
         "too_big": f"This call is larger than the cap {cap.id!r} can ever allow.",
         "throttled": f"Too many calls for the cap {cap.id!r}. Try again shortly.",

@@ -112,11 +112,11 @@ def test_what_it_says(guard: Guard, at: str, sync_client: Any):
         "type": "https://iana.org/assignments/http-problem-types#quota-exceeded",
         "title": "Budget cap exceeded",
         "status": 429,
-        "detail": f"The cap 'monthly' is used up. It resets at {at}.",
+        "detail": f"What is left of the cap 'monthly' is not enough for this call. It resets at {at}.",
         "violated-policies": ["monthly"],
         "error": {
             "code": "budget_cap_exceeded",
-            "message": f"The cap 'monthly' is used up. It resets at {at}.",
+            "message": f"What is left of the cap 'monthly' is not enough for this call. It resets at {at}.",
             "reset_at": at,
             "cap": "monthly",
             "reason": "exhausted",

@@ -24,9 +24,9 @@ ENVIRONMENT = {"PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "0"}  # Starlette list
 
 @pytest.fixture(scope="module")
 def ports(provider: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, int]]:
-    """The ordinary application with and without the middleware, and twice with it on one ledger."""
+    """The ordinary application without the middleware, and twice with it on one ledger."""
     ledger = f"sqlite:///{tmp_path_factory.mktemp('asgi')}/ledger.db"
-    wanted = {"with": "memory://", "without": "memory://", "one": ledger, "two": ledger}
+    wanted = {"without": "memory://", "with": ledger, "again": ledger}
     ports = {name: free_port() for name in wanted}
     with ExitStack() as stack:
         for name, url in wanted.items():
@@ -115,7 +115,7 @@ def test_transparent_for_websockets(ports: dict[str, int]):
             assert talk.recv() == "HELLO"
 
 
-@pytest.mark.parametrize(("servers", "user"), [(["with"], "one-process"), (["one", "two"], "two-processes")])
+@pytest.mark.parametrize(("servers", "user"), [(["with"], "one-process"), (["with", "again"], "two-processes")])
 async def test_fifty_requests_room_for_four(servers: list[str], user: str, ports: dict[str, int], fake: Served):
     """Exactly four reach the provider, from one process or two; the others are told so."""
     fake.provider.set(input_tokens=10, output_tokens=100, latency=1.5)
