@@ -1,13 +1,14 @@
-"""`python -m benchmarks.asgi_overhead`: requests per second, p50 and p99 of a small route, with and without the middleware.
+"""`python -m benchmarks.asgi_overhead`: requests per second, p50 and p99 of a small route, with the middleware and not.
 
-Every variant is a uvicorn process of its own; they are asked in turns, so that a noisy machine disturbs all alike. Redis
-and slowapi have rows where they are installed.
+Every variant is a uvicorn process of its own; they are asked in turns, so that a noisy machine disturbs all alike.
+Redis and slowapi have rows where they are installed.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import shutil
 import socket
 import statistics
@@ -129,7 +130,8 @@ def report(rounds: dict[str, list[list[float]]]) -> None:
 
 async def ask(port: int) -> list[float]:
     """Seconds of every request, from several connections at once."""
-    return sum(await asyncio.gather(*(talk(port, number) for number in range(CONNECTIONS))), [])
+    each = await asyncio.gather(*(talk(port, number) for number in range(CONNECTIONS)))
+    return list(itertools.chain.from_iterable(each))
 
 
 async def talk(port: int, number: int) -> list[float]:

@@ -90,7 +90,7 @@ def _named(values: Mapping[str, Any]) -> Identity:
         found = next((values[key] for key in keys if values.get(key) is not None), None)
         if found is not None:
             named[field] = _name(found)
-    return Identity(**named)
+    return Identity(**named) if named else NOBODY
 
 
 def _name(value: Any) -> str | None:
