@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, overload
 
+from capguard.arguments import OUTPUT_LIMITS
 from capguard.booking import Booking
 from capguard.errors import CapguardError
 from capguard.identity import enter_call, leave_call, open_call
-from capguard.ledger.commands import Release, Settle
+from capguard.ledger.commands import Extend, Release, Settle
+from capguard.ledger.money import NANO
 from capguard.ledger.outcomes import Outcome, Settled, Unknown
 from capguard.pricing.stream import StreamReader
 from capguard.results import Reservation
+from capguard.streammeter import Lease, OnExceeded, StreamMeter
 from capguard.streams import AsyncStream, SyncStream
 from capguard.unbilled import is_unbilled
+from capguard.watch import watching
 
 if TYPE_CHECKING:
+    from datetime import datetime
     from types import TracebackType
 
     from capguard.arguments import Request
@@ -50,6 +56,9 @@ class Call:
         self._booking: Booking | None = None
         self._ending: Settle | Release | None = None
         self._reader: StreamReader | None = None
+        self._meter: StreamMeter | None = None
+        self._since_ms = 0
+        self._watch = watching()
         self._inside = False
         self._given_away = threading.Lock()  # taken once, by the inner layer that charges this call
         self._going_on = False
@@ -86,16 +95,18 @@ class Call:
         self._ending = self._guard.release_command(self._held().id)
 
     @overload
-    def stream(self, source: AsyncIterable[Any]) -> AsyncStream: ...
+    def stream(self, source: AsyncIterable[Any], *, on_exceeded: OnExceeded = ...) -> AsyncStream: ...
     @overload
-    def stream(self, source: Iterable[Any]) -> SyncStream: ...
-    def stream(self, source: Any) -> Any:
+    def stream(self, source: Iterable[Any], *, on_exceeded: OnExceeded = ...) -> SyncStream: ...
+    def stream(self, source: Any, *, on_exceeded: OnExceeded = "finish") -> Any:
         """Meter a stream of the provider as it passes, sync or async. It may outlive the block.
 
         It is booked when it ends, fails, is closed or is dropped: by the usage that it reported, else by its input and
-        the output that passed.
+        the output that passed. A stream that uses up its hold asks for more; where that is refused it goes on and its
+        overrun is booked (`finish`), or it ends once the hold is used up (`cut`), and the entry is flagged `cut`.
         """
-        return self.metered_async(source) if hasattr(source, "__aiter__") else self.metered_sync(source)
+        metered = self.metered_async if hasattr(source, "__aiter__") else self.metered_sync
+        return metered(source, on_exceeded=on_exceeded)
 
     def __enter__(self) -> Call:
         self.begin()
@@ -158,23 +169,50 @@ class Call:
         """As `finish`, without blocking the event loop."""
         await self.abook(self._end(error))
 
-    def metered_sync(self, source: Iterable[Any], *, inside: bool = False) -> SyncStream:
+    def metered_sync(
+        self, source: Iterable[Any], *, inside: bool = False, on_exceeded: OnExceeded = "finish"
+    ) -> SyncStream:
         """As `stream`; with `inside`, the source's own code runs with this call as `current_call()`."""
-        return SyncStream(self, source, self.read_along(inside=inside), inside=inside)
+        return SyncStream(self, source, self.read_along(inside=inside, on_exceeded=on_exceeded), inside=inside)
 
-    def metered_async(self, source: AsyncIterable[Any], *, inside: bool = False) -> AsyncStream:
+    def metered_async(
+        self, source: AsyncIterable[Any], *, inside: bool = False, on_exceeded: OnExceeded = "finish"
+    ) -> AsyncStream:
         """As `metered_sync`, for an async source."""
-        return AsyncStream(self, source, self.read_along(inside=inside), inside=inside)
+        return AsyncStream(self, source, self.read_along(inside=inside, on_exceeded=on_exceeded), inside=inside)
 
-    def read_along(self, *, inside: bool = False) -> StreamReader:
+    def read_along(self, *, inside: bool = False, on_exceeded: OnExceeded = "finish") -> StreamReader:
         """The reader of a stream that the adapter feeds by itself; `stream_ended` then says that it is whole."""
-        self._held()
+        held = self._held()
+        assert self._booking is not None
         if self._reader is not None:
             log.error("capguard: %s has a stream already; a second stream needs a call of its own", self.id)
             return self._reader
-        reader = StreamReader()
-        self._reader, self._inside = reader, inside
-        return reader
+        bounded = any(name in held.params for name in OUTPUT_LIMITS)
+        lease = Lease(int(held.held * NANO), self._since_ms, _epoch_ms(held.expires_at), bounded)
+        self._meter = StreamMeter(self._booking, lease, self._guard.tariff, on_exceeded)
+        self._reader, self._inside = self._meter.reader, inside
+        if self._watch is not None:
+            self._watch.opened(self)
+        return self._reader
+
+    def passed(self) -> bool:
+        """After each chunk of a stream: ask for what its hold lacks. False once the stream has to end."""
+        if (asked := self._asks()) is not None:
+            outcome = None
+            with self._kept_from_the_reply(asked):
+                outcome = self._guard.carry_out(asked)
+            self._answered(asked, outcome)
+        return self._meter is None or self._meter.goes_on
+
+    async def apassed(self) -> bool:
+        """As `passed`, without blocking the event loop."""
+        if (asked := self._asks()) is not None:
+            outcome = None
+            with self._kept_from_the_reply(asked):
+                outcome = await self._guard.acarry_out(asked)
+            self._answered(asked, outcome)
+        return self._meter is None or self._meter.goes_on
 
     def end_stream(self, error: BaseException | None, *, whole: bool) -> Settle | Release | None:
         """What books this call, now that its stream has ended: once, whoever asks first."""
@@ -185,19 +223,31 @@ class Call:
             return self._ending
         if error is not None and not _began(self._reader) and self._is_unbilled(error):
             return self._guard.release_command(self._booking.id)
-        return self._booking.at_seen(self._reader, self._guard.tariff, *(() if whole else ("uncertain",)))
+        flags = self._meter.flags if self._meter is not None else ()
+        return self._booking.at_seen(self._reader, self._guard.tariff, *flags, *(() if whole else ("uncertain",)))
 
     def book(self, ending: Settle | Release | None) -> None:
         """Carry out what ends this call, if anything does."""
         if ending is not None:
             with self._kept_from_the_reply(ending):
-                _tell(ending, self._guard.carry_out(ending))
+                self._booked(ending, self._guard.carry_out(ending))
 
     async def abook(self, ending: Settle | Release | None) -> None:
-        """As `book`, without blocking the event loop."""
+        """As `book`, without blocking the event loop. Whoever is cancelled while it waits is not the booking's end."""
         if ending is not None:
-            with self._kept_from_the_reply(ending):
-                _tell(ending, await self._guard.acarry_out(ending))
+            booking = asyncio.ensure_future(self._abook(ending))
+            _BOOKINGS.add(booking)
+            booking.add_done_callback(_BOOKINGS.discard)
+            await asyncio.shield(booking)
+
+    async def _abook(self, ending: Settle | Release) -> None:
+        with self._kept_from_the_reply(ending):
+            self._booked(ending, await self._guard.acarry_out(ending))
+
+    def _booked(self, ending: Settle | Release, outcome: Outcome) -> None:
+        _tell(ending, outcome)
+        if self._watch is not None:
+            self._watch.booked(outcome)
 
     def stream_ended(self) -> None:
         """Record what was read along: the stream came to its end."""
@@ -212,12 +262,22 @@ class Call:
 
     def _hold(self, reservation: Reservation, booking: Booking) -> None:
         self.reservation, self._booking = reservation, booking
+        self._since_ms = self._guard.now_ms()
 
     def _resumed(self) -> bool:
         was, self._going_on = self._going_on, False
         if self.reservation is not None and not was:
             raise RuntimeError("a call can be entered once; make another one with guard.call(...)")
         return was
+
+    def _asks(self) -> Extend | None:
+        return None if self._meter is None or self.closed else self._meter.asks(self._guard.now_ms())
+
+    def _answered(self, asked: Extend, outcome: Outcome | None) -> None:
+        assert self._meter is not None
+        self._meter.answered(asked, outcome)
+        if not self._meter.goes_on:
+            log.warning("capguard: the stream of %s has used up its hold and may not have more: it ends here", self.id)
 
     def _take_over(self) -> bool:
         """Let an open call around this one charge through this one. Its reservation stays, its settle moves here."""
@@ -251,13 +311,21 @@ class Call:
         return self._booking.at_expected()
 
     @contextmanager
-    def _kept_from_the_reply(self, ending: Settle | Release) -> Iterator[None]:
+    def _kept_from_the_reply(self, command: Settle | Release | Extend) -> Iterator[None]:
         """A reply of the provider is never turned into an exception: the hold remains, and its expiry books it."""
         try:
             yield
         except CapguardError as error:
-            verb = "settle" if isinstance(ending, Settle) else "release"
-            log.error("capguard: the %s of %s was not acknowledged: %s", verb, ending.id, error)
+            verb = type(command).__name__.lower()
+            log.error("capguard: the %s of %s was not acknowledged: %s", verb, command.id, error)
+
+
+_BOOKINGS: set[asyncio.Future[None]] = set()
+"""What is being booked: an event loop alone would let go of it when the task that waits for it is cancelled."""
+
+
+def _epoch_ms(instant: datetime | None) -> int:
+    return 0 if instant is None else int(instant.timestamp() * 1000)
 
 
 def _began(reader: StreamReader) -> bool:

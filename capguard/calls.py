@@ -5,15 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Unpack
 
 from capguard import answers
-from capguard.arguments import CallArgs, Request, checked_id, read_request
+from capguard.arguments import CallArgs, IdentityArgs, Request, checked_id, read_request
 from capguard.booking import Booking
 from capguard.call import Call
 from capguard.ledger.commands import Fetch
 from capguard.ledger.flows import Flow
 from capguard.ledger.outcomes import Found, Outcome
 from capguard.planner import Draft
+from capguard.refusals import Refusal
 from capguard.reserving import Reserving
 from capguard.results import Decision, Reservation, Settlement
+from capguard.watch import watching
 
 if TYPE_CHECKING:
     from capguard.pricing.usage import Usage
@@ -89,6 +91,13 @@ class Calls(Reserving):
     def _asked(self, call: CallArgs) -> Request:
         return read_request(call, now_ms=self._clock())
 
+    async def aexhausted(self, **identity: Unpack[IdentityArgs]) -> tuple[Refusal, ...]:
+        """The block caps that would refuse any call of an identity now, however small: those that are spent."""
+        smallest = read_request({**identity, "amount": 1, "unit": "requests"}, rewritable=False)
+        anything = smallest._replace(known=dict.fromkeys(self._knowledge.planner.units, 1))
+        decided = answers.decision((await self._arun(self._reserving(anything, check_only=True)))[1])
+        return tuple(cap for cap in decided.refused if cap.action == "block" and cap.reason == "exhausted")
+
     def _decided(self, draft: Draft, outcome: Outcome) -> Decision:
         """The decision of an allow, once everybody was told."""
         self._tell_reserve(draft, outcome)
@@ -106,6 +115,8 @@ class Calls(Reserving):
         command = booking.at(response, usage, cost, self._knowledge.planner.tariffs.of)
         outcome = yield command
         self._tell_booking(command, outcome)
+        if (watch := watching()) is not None:
+            watch.booked(outcome)
         return outcome
 
 

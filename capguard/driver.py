@@ -26,6 +26,10 @@ class Driver:
     _knowledge: Knowledge
     _observers: Observers
 
+    def now_ms(self) -> int:
+        """Milliseconds since the epoch, by the clock of this Guard."""
+        return self._clock()
+
     def carry_out(self, command: Command) -> Outcome:
         """One command, one outcome."""
         outcome = self._backend.execute(command)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from capguard import answers, notices
@@ -11,7 +13,7 @@ from capguard.admitting import Sizing
 from capguard.arguments import Request, checked_id
 from capguard.booking import Booking
 from capguard.driver import Driver
-from capguard.errors import BackendUnavailable
+from capguard.errors import BackendUnavailable, CapExceeded
 from capguard.ledger.commands import Release, Reserve
 from capguard.ledger.flows import Aim, Flow, waiting
 from capguard.ledger.ids import RETENTION_MS
@@ -19,6 +21,7 @@ from capguard.ledger.outcomes import Denied, Outcome, Stale
 from capguard.ledger.waiting import WaitingLine
 from capguard.planner import Draft
 from capguard.results import Reservation
+from capguard.watch import watching
 
 if TYPE_CHECKING:
     from capguard.pricing.tariff import Tariff
@@ -34,12 +37,14 @@ class Reserving(Driver):
     def hold(self, request: Request) -> tuple[Reservation, Booking]:
         """Reserve a request that was read already."""
         waits = not _in_event_loop()  # a throttle cap must not stop the loop that it is asked in
-        return self._told(*self._run(self._reserving(request, waits=waits)))
+        with _reported():
+            return self._told(*self._run(self._reserving(request, waits=waits)))
 
     async def ahold(self, request: Request) -> tuple[Reservation, Booking]:
         """As `hold`, without blocking the event loop. Cancelled, it drops a hold that the caller never learns of."""
         try:
-            return self._told(*await self._arun(self._reserving(request, waits=True)))
+            with _reported():
+                return self._told(*await self._arun(self._reserving(request, waits=True)))
         except asyncio.CancelledError:
             await self._drop(request.id)
             raise
@@ -101,6 +106,20 @@ class Reserving(Driver):
         sizing = Sizing(request, build, lambda: drafts[0], learn, self._tell_crossed)
         outcome = yield from waiting(attempt, self._line, throttles, on_wait) if waits else attempt("last")
         return drafts[0], outcome
+
+
+@contextmanager
+def _reported() -> Iterator[None]:
+    """Let the host that serves this request know whether its call was let through."""
+    watch = watching()
+    try:
+        yield
+    except (CapExceeded, BackendUnavailable) as error:
+        if watch is not None:
+            watch.refuses(error)
+        raise
+    if watch is not None:
+        watch.admitted()
 
 
 def _in_event_loop() -> bool:

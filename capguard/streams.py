@@ -26,6 +26,7 @@ class _Metered:
         self._inside = inside
         self._aside = call if inside else None
         self._reader = reader
+        self._cut = False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._source, name)
@@ -61,6 +62,9 @@ class SyncStream(_Metered):
         return self._step(lambda: self._source.throw(*error))
 
     def _step(self, advance: Callable[[], Any]) -> Any:
+        if self._cut:
+            self.close()
+            raise StopIteration
         self._swap()
         try:
             chunk = advance()
@@ -73,6 +77,7 @@ class SyncStream(_Metered):
         finally:
             self._swap()
         self._reader.feed(chunk)
+        self._cut = not self._call.passed()
         return chunk
 
     def _iterator(self) -> Iterator[Any]:
@@ -116,6 +121,9 @@ class AsyncStream(_Metered):
         return await self._step(lambda: self._source.athrow(error))
 
     async def _step(self, advance: Callable[[], Awaitable[Any]]) -> Any:
+        if self._cut:
+            await self.aclose()
+            raise StopAsyncIteration
         self._swap()
         try:
             chunk = await advance()
@@ -128,6 +136,7 @@ class AsyncStream(_Metered):
         finally:
             self._swap()
         self._reader.feed(chunk)
+        self._cut = not await self._call.apassed()
         return chunk
 
     def _aiterator(self) -> AsyncIterator[Any]:
