@@ -77,7 +77,7 @@ def guard(url: str, users: int = 1) -> Callable[[], object]:
             {"id": "company", "limit": 5_000_000, "per": [], "window": "daily"},
         ]
     }
-    ours = Guard(url, policy=policy, namespace=f"users{users}")
+    ours = Guard(f"{url}?deadline=5", policy=policy, namespace=f"users{users}")
     numbers = iter(range(10**9))
 
     def pair() -> None:
