@@ -77,6 +77,18 @@ MUTANTS: Sequence[tuple[ModuleType | Game, Sequence[Mutant]]] = (
             ("if seq < seen then", "if seq + 2 < seen then"),
         ),
     ]),
+    (losing.an_older_state_that_others_wrote_to, [
+        *_in("store",
+            ("  if known ~= ARGV[4] then return {'rewound', seq} end\n", ""),
+        ),
+    ]),
+    (losing.a_lost_key, [
+        *_in("store",
+            ("if not first[1] then lost(KEYS[3]) end", "if not first[1] then return nil end"),
+            ("  if not found[1] then lost(key) end\n", ""),
+            ("    lost(KEYS[4])\n", ""),
+        ),
+    ]),
     (admission, [
         *_in("store",
             ("if seq < seen then", "if seq <= seen then"),
@@ -90,7 +102,7 @@ MUTANTS: Sequence[tuple[ModuleType | Game, Sequence[Mutant]]] = (
             ("record.shares, record.entry = shares, num(seq)", "record.entry = num(seq)"),
         ),
         *_in("judging",
-            ("return fit.settled[i] + fit.held[i] + amount <= fit", "return fit.settled[i] + fit.held[i] + amount < fit"),
+            ("+ fit.held[i] + amount <= fit", "+ fit.held[i] + amount < fit"),
             ("return fit.settled[i] + fit.held[i] + amount <= fit", "return fit.settled[i] + amount <= fit"),
             ("return fit.settled[i] + fit.held[i] + amount <= fit", "return fit.held[i] + amount <= fit"),
             ("return fit.settled[i] + fit.held[i] + amount <= fit", "return fit.settled[i] + fit.held[i] <= fit"),
@@ -112,10 +124,10 @@ MUTANTS: Sequence[tuple[ModuleType | Game, Sequence[Mutant]]] = (
     (growing.growing, [
         *_in("store",
             ("  if size ~= tonumber(ARGV[5]) then return {'size', size} end\n", ""),
+            ("if seen ~= seq then", "if false then"),
         ),
         *_in("grow",
             ("#fields[i] >= 19", "#fields[i] > 19"),
-            ("if n >= size then n = n - half end", "if n > size then n = n - half end"),
         ),
     ]),
     (losing.a_lost_bucket, [
@@ -129,8 +141,8 @@ MUTANTS: Sequence[tuple[ModuleType | Game, Sequence[Mutant]]] = (
         ),
     ]),
     (ageing.no_minus_zero, [
-        *_in("store",
-            ("return string.format('%d', n)", "return string.format('%.0f', n)"),
+        *_in("ending",
+            ("%d,%d,%d,%d]", "%d,%.0f,%.0f,%d]"),
         ),
     ]),
     (growing.two_grow_at_once, [
@@ -458,7 +470,7 @@ MUTANTS: Sequence[tuple[ModuleType | Game, Sequence[Mutant]]] = (
     ]),
     (expiry, [
         *_in("reserve",
-            ("local crossed = head.check and {} or hold(head, verdict, row_bucket)", "local crossed = hold(head, verdict, row_bucket)"),
+            ("local crossed = head.check and {} or hold(", "local crossed = hold("),
         ),
         *_in("settle",
             ("if late then facts = ", "if false then facts = "),

@@ -56,7 +56,7 @@ class Client:
         until = time.monotonic() + self._deadline
         loop = await self._of_this_loop()
         try:
-            async with asyncio.timeout(self._deadline):
+            async with asyncio.timeout(self._deadline if loop.turns.locked() else None):
                 await loop.turns.acquire()
         except TimeoutError:
             raise self._away(f"all {self._connections} connections were busy for {self._deadline} s") from None

@@ -24,6 +24,11 @@ from redis.sentinel import Sentinel, SentinelConnectionPool
 from capguard.backends.redis.store import Words
 from capguard.backends.redis.target import Target
 
+try:
+    from hiredis import pack_command
+except ImportError:  # redis-py does without it as well
+    pack_command = None
+
 
 class Wire(Protocol):
     """Sends one command, once. Raises what redis-py raises."""
@@ -59,6 +64,7 @@ def aopened(target: Target, deadline: float) -> AsyncWire:
     settings = _settings(target, deadline, AsyncRetry(NoBackoff(), 0))
     if target.kind == "cluster":
         return _AsyncCluster(target, settings)
+    settings["socket_timeout"] = None  # the caller has a clock for the whole step; redis-py would start a task for each
     if target.kind == "sentinel":
         sentinel = _untyped(AsyncSentinel)(target.nodes, sentinel_kwargs=_short(deadline, AsyncRetry(NoBackoff(), 0)))
         pool = _untyped(AsyncSentinelConnectionPool)(target.service, sentinel, ssl=target.tls, **settings)
@@ -100,7 +106,7 @@ class _Pool:
     def send(self, words: Words, until: float) -> Any:
         connection = self._taken(until)
         try:
-            connection.send_command(*words)
+            connection.send_packed_command(packed(connection, words), check_health=False)
             reply = connection.read_response(disconnect_on_error=False)
         except BaseException as error:
             if _is_reply(error):
@@ -141,6 +147,11 @@ class _Pool:
             connection.disconnect()
 
 
+def packed(connection: Any, words: Words) -> Sequence[bytes]:
+    """The bytes of a command: made by hiredis where it is there, which redis-py itself asks on the sync side only."""
+    return (pack_command(words),) if pack_command else connection.pack_command(*words)  # type: ignore[no-any-return]
+
+
 def _left(until: float) -> float:
     left = until - time.monotonic()
     if left <= 0:
@@ -161,7 +172,7 @@ class _AsyncPool:
         try:
             if not connection.is_connected:
                 await connection.connect()
-            await connection.send_command(*words)
+            await connection.send_packed_command(packed(connection, words), check_health=False)
             reply = await connection.read_response(disconnect_on_error=False)
         except BaseException as error:
             if _is_reply(error):
