@@ -24,10 +24,18 @@ from redis.sentinel import Sentinel, SentinelConnectionPool
 from capguard.backends.redis.store import Words
 from capguard.backends.redis.target import Target
 
-try:
-    from hiredis import pack_command
-except ImportError:  # redis-py does without it as well
-    pack_command = None
+
+def _packer() -> Callable[[Words], bytes] | None:
+    """hiredis packs commands quickly; redis-py does without it as well, and asks it on its sync side only."""
+    try:
+        import hiredis
+    except ImportError:
+        return None
+    found: Callable[[Words], bytes] = hiredis.pack_command
+    return found
+
+
+_pack = _packer()
 
 
 class Wire(Protocol):
@@ -106,7 +114,7 @@ class _Pool:
     def send(self, words: Words, until: float) -> Any:
         connection = self._taken(until)
         try:
-            connection.send_packed_command(packed(connection, words), check_health=False)
+            connection.send_packed_command(_packed(connection, words), check_health=False)
             reply = connection.read_response(disconnect_on_error=False)
         except BaseException as error:
             if _is_reply(error):
@@ -147,9 +155,8 @@ class _Pool:
             connection.disconnect()
 
 
-def packed(connection: Any, words: Words) -> Sequence[bytes]:
-    """The bytes of a command: made by hiredis where it is there, which redis-py itself asks on the sync side only."""
-    return (pack_command(words),) if pack_command else connection.pack_command(*words)  # type: ignore[no-any-return]
+def _packed(connection: Any, words: Words) -> Sequence[bytes]:
+    return (_pack(words),) if _pack else connection.pack_command(*words)
 
 
 def _left(until: float) -> float:
@@ -172,7 +179,7 @@ class _AsyncPool:
         try:
             if not connection.is_connected:
                 await connection.connect()
-            await connection.send_packed_command(packed(connection, words), check_health=False)
+            await connection.send_packed_command(_packed(connection, words), check_health=False)
             reply = await connection.read_response(disconnect_on_error=False)
         except BaseException as error:
             if _is_reply(error):
