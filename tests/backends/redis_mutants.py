@@ -161,6 +161,11 @@ MUTANTS: Sequence[tuple[ModuleType | Game, Sequence[Mutant]]] = (
             ("size * 56 - rows", "1"),
         ),
     ]),
+    (growing.a_fill_grows_too, [
+        *_in("publish",
+            ("now, size * 56 - rows}", "now, 1}"),
+        ),
+    ]),
     (growing.settles_grow_too, [
         *_in("settle",
             ("record.shares, overrun, crossed, size * 56 - rows", "record.shares, overrun, crossed, 1"),
@@ -243,7 +248,7 @@ MUTANTS: Sequence[tuple[ModuleType | Game, Sequence[Mutant]]] = (
              "    if true then\n      local settled, held = share - old, 0"),
         ),
         *_in("reserve",
-            ("head.book and 0 or expires + head.grace))", "0))"),
+            ("head.books and 0 or expires + head.grace))", "0))"),
         ),
         *_in("extend",
             ("keep(leg, math.max(now + leg[IDLE], due))", "keep(leg, now + leg[IDLE])"),
@@ -435,7 +440,7 @@ MUTANTS: Sequence[tuple[ModuleType | Game, Sequence[Mutant]]] = (
     ]),
     (retention, [
         *_in("reserve",
-            ("head.book and shares[i] or 0, head.book and 0 or shares[i], 0)", "0, shares[i], 0)"),
+            ("head.books and shares[i] or 0, head.books and 0 or shares[i], 0)", "0, shares[i], 0)"),
             ("now + head.retention, seq, seq,", "now + head.retention, seq - 1, seq - 1,"),
         ),
         *_in("settle",

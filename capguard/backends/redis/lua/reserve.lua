@@ -144,19 +144,19 @@ end
 local function hold(head, verdict, row_bucket)
   local candidate, shares, crossed = verdict.candidate, verdict.shares, {}
   local expires = now + head.ttl
-  if head.book then
+  if head.books then
     crossed = crossings(candidate.meters, candidate.count, shares, read_numbers(ARGV[15]), function() return candidate.text .. '}' end)
   end
-  append(head.book and 'book' or 'reserve', ARGV[9], ARGV[13], body_text(verdict))
+  append(head.books and 'book' or 'reserve', ARGV[9], ARGV[13], body_text(verdict))
   for i, leg in ipairs(candidate.meters) do
-    move(leg, head.book and shares[i] or 0, head.book and 0 or shares[i], 0)
-    if leg[IDLE] > 0 then keep(leg, math.max(now + leg[IDLE], head.book and 0 or expires + head.grace)) end
+    move(leg, head.books and shares[i] or 0, head.books and 0 or shares[i], 0)
+    if leg[IDLE] > 0 then keep(leg, math.max(now + leg[IDLE], head.books and 0 or expires + head.grace)) end
   end
-  if head.book then
+  if head.books then
     remember(row_bucket, ARGV[10], 's', now + head.retention, seq, seq, verdict.held[candidate.dollars] or 0, ARGV[12])
   end
   save()
-  if head.book then
+  if head.books then
     tell(crossed)
   else
     write_open({id = ARGV[9], state = 'h', made = num(seq), entry = num(seq), expires = expires, fingerprint = ARGV[12],
@@ -167,9 +167,9 @@ end
 
 local bad = misfit() or overdue()
 if bad then return bad end
-local from, till, ttl, grace, retention, profile, policy, book, waits, check = struct.unpack('>dddddddddd', ARGV[11])
+local from, till, ttl, grace, retention, profile, policy, books, waits, check = struct.unpack('>dddddddddd', ARGV[11])
 local head = {valid_from = from, valid_until = till, ttl = ttl, grace = grace, retention = retention, profile = profile,
-  policy = policy, book = book == 1, waits = waits == 1, check = check == 1}
+  policy = policy, books = books == 1, waits = waits == 1, check = check == 1}
 local row_bucket = place()
 want(row_bucket, ARGV[10])
 local list, runs = candidates()
