@@ -17,6 +17,7 @@ import redis
 import redis.asyncio
 
 from benchmarks.pairs import in_turns
+from benchmarks.redis_floor import commands_alone
 from capguard import Guard, Usage
 from capguard.backends.redis import RedisBackend
 from capguard.ledger.commands import Command
@@ -52,6 +53,7 @@ def rows(url: str) -> Iterator[tuple[str, Callable[[], object]]]:
         yield f"reserve + settle, the backend alone, {caps} caps", backend(url, caps)
     yield "reserve + settle, Guard, 3 caps, a known price", guard(url)
     yield "reserve + settle, Guard, 3 caps, among 20,000 users", guard(url, users=20_000)
+    yield "the commands of both alone, without a decision", commands_alone(url)
     yield "limits: one fixed window hit", fixed_windows(url, 1)
     yield "limits: three fixed windows hit, one by one", fixed_windows(url, 3)
 

@@ -104,7 +104,7 @@ def _standing_still(server: Server) -> Iterator[None]:
 TROUBLES: dict[str, tuple[Callable[[Server], Any], float]] = {
     "SCRIPT FLUSH": (_forgetting, 5),
     "kill -9 of a server with an append-only file": (_dying, 1),
-    "a server that stands still now and then": (_standing_still, 0.1),
+    "a server that stands still now and then": (_standing_still, 0.4),
 }
 
 

@@ -17,7 +17,7 @@ from redis.asyncio.sentinel import Sentinel as AsyncSentinel
 from redis.asyncio.sentinel import SentinelConnectionPool as AsyncSentinelConnectionPool
 from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode, RedisCluster
-from redis.exceptions import ResponseError
+from redis.exceptions import ConnectionError, ResponseError  # noqa: A004
 from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool
 
@@ -119,9 +119,10 @@ class _Pool:
         except BaseException as error:
             if _is_reply(error):
                 self._idle.append(connection)
-            else:  # the others may have been lost with it: the next try begins anew
+            else:
                 connection.disconnect()
-                self._forget()
+                if isinstance(error, ConnectionError):  # the others may have been lost with it
+                    self._forget()
             raise
         self._idle.append(connection)
         return reply
@@ -186,7 +187,8 @@ class _AsyncPool:
                 self._idle.append(connection)
             else:
                 await connection.disconnect(nowait=True)
-                await self._forget()
+                if isinstance(error, ConnectionError):
+                    await self._forget()
             raise
         self._idle.append(connection)
         return reply
