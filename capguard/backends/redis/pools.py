@@ -63,7 +63,7 @@ def opened(target: Target, deadline: float) -> Wire:
     if target.kind == "sentinel":
         sentinel = _untyped(Sentinel)(target.nodes, sentinel_kwargs=_short(deadline, Retry(NoBackoff(), 0)))
         pool = _untyped(SentinelConnectionPool)(target.service, sentinel, ssl=target.tls, **settings)
-        return _Pool(partial(pool.connection_class, **pool.connection_kwargs), sentinel.sentinels)
+        return _Pool(_of_pool(pool), sentinel.sentinels)
     return _Pool(partial(_connection(target, aio=False), **settings))
 
 
@@ -76,8 +76,13 @@ def aopened(target: Target, deadline: float) -> AsyncWire:
     if target.kind == "sentinel":
         sentinel = _untyped(AsyncSentinel)(target.nodes, sentinel_kwargs=_short(deadline, AsyncRetry(NoBackoff(), 0)))
         pool = _untyped(AsyncSentinelConnectionPool)(target.service, sentinel, ssl=target.tls, **settings)
-        return _AsyncPool(partial(pool.connection_class, **pool.connection_kwargs), sentinel.sentinels)
+        return _AsyncPool(_of_pool(pool), sentinel.sentinels)
     return _AsyncPool(partial(_connection(target, aio=True), **settings))
+
+
+def _of_pool(pool: Any) -> Callable[[], Any]:
+    """Makes connections as a pool of sentinels does. They know it by a weak reference: whoever makes them keeps it."""
+    return lambda: pool.connection_class(**pool.connection_kwargs)
 
 
 def _short(deadline: float, retry: Any) -> dict[str, Any]:
