@@ -25,9 +25,10 @@ from capguard.plugins.manager import open_backend, open_prices, plugged_observer
 from capguard.policy.load import load_policy
 from capguard.pricing.tokens import warm_up
 from capguard.publishing import PolicySource, policy_found
+from capguard.resilience.contact import Change
 from capguard.resilience.letters import Letter
 from capguard.resilience.places import state_folder
-from capguard.resilience.sheltered import Change, Sheltered
+from capguard.resilience.sheltered import Sheltered
 from capguard.review import Review
 from capguard.shelf import Shelf
 from capguard.steering import Steering

@@ -84,7 +84,7 @@ class Checking(Driver):
             url=self._backend.url,
             reachable=offset is not None,
             why=str(answer) if isinstance(answer, BackendUnavailable) else None,
-            breaker="closed" if sheltered is None else sheltered.breaker.state,
+            breaker="closed" if sheltered is None else sheltered.contact.state,
             waiting=0 if sheltered is None else len(sheltered.outbox),
             let_through=0 if sheltered is None else sheltered.outbox.open,
             outbox=None if sheltered is None else str(sheltered.outbox.folder),

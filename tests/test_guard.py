@@ -16,7 +16,6 @@ import openai
 import pytest
 
 from capguard import (
-    BackendUnavailable,
     CapExceeded,
     Guard,
     IdempotencyMismatch,

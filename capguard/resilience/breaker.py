@@ -46,11 +46,6 @@ class Breaker:
             return "closed"
         return "half-open" if self._probing or self._monotonic() >= self._retry_at else "open"
 
-    @property
-    def failing(self) -> bool:
-        """Whether the last step was not answered."""
-        return self._in_a_row > 0
-
     def lets(self) -> bool:
         """Whether a step may be tried now."""
         return self._retry_at is None or self._probes()

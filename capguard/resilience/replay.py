@@ -10,9 +10,10 @@ from contextlib import contextmanager
 
 from capguard.backends.base import Backend, Clock, run
 from capguard.errors import BackendUnavailable
-from capguard.ledger.commands import Settle
+from capguard.ledger.commands import Look, Settle
+from capguard.ledger.flows import Flow
 from capguard.ledger.outcomes import Mismatch, Outcome, Unknown
-from capguard.resilience.breaker import Breaker
+from capguard.resilience.contact import Contact
 from capguard.resilience.letters import Letter
 from capguard.resilience.outbox import Outbox, ended
 from capguard.resilience.rebooking import delivering
@@ -32,11 +33,13 @@ class Replay:
         self,
         outbox: Outbox,
         backend: Backend,
-        breaker: Breaker,
+        contact: Contact,
         clock: Clock,
         told: Callable[[Letter, Outcome], None],
+        emptied: Callable[[], None],
     ):
-        self._outbox, self._backend, self._breaker, self._clock, self._told = outbox, backend, breaker, clock, told
+        self._outbox, self._backend, self._contact, self._clock = outbox, backend, contact, clock
+        self._told, self._emptied = told, emptied
         self.reset()
 
     def reset(self) -> None:
@@ -62,7 +65,7 @@ class Replay:
         ends = time.monotonic() + seconds
         while self._outbox and time.monotonic() < ends:
             if not self._deliver_all(ends):
-                if not patient and self._breaker.failing:
+                if not patient and self._contact.failing:
                     break
                 time.sleep(min(_LOOK_S, max(0.0, ends - time.monotonic())))
         return not self._outbox
@@ -74,8 +77,14 @@ class Replay:
 
     def _until_empty(self) -> None:
         while not self._closing.is_set():
-            away = self._breaker.state == "open"
-            if not away and self._deliver_all() and self._deliver_left_behind() and not self._outbox:
+            away = self._contact.state == "open"
+            if (
+                not away
+                and self._deliver_all()
+                and self._answers()
+                and self._deliver_left_behind()
+                and not self._outbox
+            ):
                 return
             self._closing.wait(_LOOK_S)
 
@@ -86,6 +95,7 @@ class Replay:
                 if (ends is not None and time.monotonic() >= ends) or not self._delivered(post.letter):
                     return False
                 self._outbox.delivered(post)
+                self._emptied()
                 self._closing.wait(1 / PER_SECOND)
             return ours
 
@@ -116,19 +126,33 @@ class Replay:
 
     def _delivered(self, letter: Letter) -> bool:
         """Tell the backend one letter. False where it does not answer."""
-        if not self._breaker.lets():
+        outcome = self._asked(delivering(letter, self._clock()))
+        if outcome is None:
             return False
-        try:
-            outcome = run(delivering(letter, self._clock()), self._backend)
-        except BackendUnavailable:
-            self._breaker.failed()
-            return False
-        except BaseException:
-            self._breaker.given_up()
-            raise
-        self._breaker.answered()
         if isinstance(outcome, Unknown | Mismatch) and isinstance(letter.command, Settle):
             kept = f"; entry {outcome.entry} keeps it" if isinstance(outcome, Unknown) and outcome.entry else ""
             log.error("capguard: %s could not be booked (%s)%s", letter.command, type(outcome).__name__, kept)
         self._told(letter, outcome)
         return True
+
+    def _answers(self) -> bool:
+        """Whether the backend is there: until then, what dead processes have left is theirs who take it over."""
+        return self._asked(_looking()) is not None
+
+    def _asked(self, flow: Flow[Outcome]) -> Outcome | None:
+        if not self._contact.lets():
+            return None
+        try:
+            outcome = run(flow, self._backend)
+        except BackendUnavailable as error:
+            self._contact.failed(error)
+            return None
+        except BaseException:
+            self._contact.given_up()
+            raise
+        self._contact.answered()
+        return outcome
+
+
+def _looking() -> Flow[Outcome]:
+    return (yield Look(()))

@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import logging
 import os
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
 
 from capguard.backends.base import Backend, Clock
 from capguard.errors import BackendUnavailable
 from capguard.ledger.commands import Check, Command, Extend, Fetch, Release, Reserve, Settle
 from capguard.ledger.outcomes import Denied, Found, Held, Kept, Mismatch, Outcome, Record, Released
-from capguard.resilience.breaker import Breaker
+from capguard.resilience.contact import Contact, Told
 from capguard.resilience.letters import Letter, call_of
 from capguard.resilience.offline import OfflineLedger
 from capguard.resilience.outbox import Outbox
 from capguard.resilience.replay import Replay
-
-log = logging.getLogger("capguard")
 
 AT_EXIT_S = 2.0
 """How long the interpreter's exit waits for what is left to deliver. The rest stays on disk."""
@@ -30,7 +26,6 @@ AT_EXIT_S = 2.0
 REMEMBERED = 16_384
 """Calls in flight that a process can book by itself, should the backend lose them."""
 
-Change = Literal["backend_away", "backend_back"]
 _OF_ONE_CALL = (Reserve, Settle, Release, Extend, Fetch)
 _WRITING = (Reserve, Settle, Release)
 
@@ -49,19 +44,15 @@ class Sheltered:
         folder: Path,
         clock: Clock,
         *,
-        told: Callable[[Change, str], None] | None = None,
+        told: Told | None = None,
         delivered: Callable[[Letter, Outcome], None] | None = None,
-        breaker: Breaker | None = None,
     ):
         self.backend, self.url = backend, backend.url
-        self.breaker = Breaker() if breaker is None else breaker
+        self.contact = Contact(backend.url, told)
         self.outbox = Outbox(folder)
         self._offline = OfflineLedger(clock)
-        self._replay = Replay(self.outbox, backend, self.breaker, clock, delivered or _nobody)
-        self._told = told or _nobody
+        self._replay = Replay(self.outbox, backend, self.contact, clock, delivered or _nobody, self._emptied)
         self._records: OrderedDict[str, Record] = OrderedDict()
-        self._why = ""
-        self._owing = False
         _living.add(self)
         if any(folder.glob("slot-*.outbox")):
             self._replay.wake()
@@ -77,9 +68,10 @@ class Sheltered:
             try:
                 outcome = self.backend.execute(command)
             except BackendUnavailable as error:
-                why = self._failed(error)
+                self.contact.failed(error)
+                why = error
             except BaseException:
-                self.breaker.given_up()
+                self.contact.given_up()
                 raise
             else:
                 self._answered(command, outcome)
@@ -94,14 +86,15 @@ class Sheltered:
             try:
                 outcome = await self.backend.aexecute(command)
             except BackendUnavailable as error:
-                why = self._failed(error)
+                self.contact.failed(error)
+                why = error
             except asyncio.CancelledError:
-                self.breaker.given_up()
+                self.contact.given_up()
                 if isinstance(command, Settle | Release):  # the event loop ends: what is known is kept all the same
                     self._alone(command, BackendUnavailable("the event loop has ended"), True)
                 raise
             except BaseException:
-                self.breaker.given_up()
+                self.contact.given_up()
                 raise
             else:
                 self._answered(command, outcome)
@@ -133,16 +126,16 @@ class Sheltered:
 
     def _kept_from(self, command: Command) -> BackendUnavailable | None:
         """Why the backend is not to be asked: it is away, or what was said of this call before waits still."""
-        if self.outbox.waits and isinstance(command, _OF_ONE_CALL) and command.id in self.outbox:
-            if not isinstance(command, Fetch) or command.id in self._records:
-                return BackendUnavailable(f"{command.id} waits to be told to {self.url}")
-        return None if self.breaker.lets() else BackendUnavailable(f"{self.url} is away: {self._why}")
+        if self.outbox.waits and isinstance(command, _OF_ONE_CALL) and self._waits(command):
+            return BackendUnavailable(f"{command.id} waits to be told to {self.url}")
+        return None if self.contact.lets() else BackendUnavailable(f"{self.url} is away: {self.contact.why}")
+
+    def _waits(self, command: Reserve | Settle | Release | Extend | Fetch) -> bool:
+        """Whether this has to go behind what was kept of the same call. One that has ended may be read."""
+        return command.id in self.outbox and (not isinstance(command, Fetch) or command.id in self._records)
 
     def _answered(self, command: Command, outcome: Outcome) -> None:
-        if self.breaker.answered():
-            log.warning("capguard: %s is back", self.url)
-            self._told("backend_back", self._why)
-        self._why = ""
+        self.contact.answered()
         if isinstance(outcome, Held):
             if outcome.record.state == "held" and isinstance(command, Reserve):
                 self._remember(outcome.record)
@@ -150,18 +143,6 @@ class Sheltered:
             self._records.pop(command.id, None)
         if self.outbox.waits:
             self._replay.wake()
-        elif self._owing:
-            self._owing = False
-            self._offline.begin()
-
-    def _failed(self, error: BackendUnavailable) -> BackendUnavailable:
-        if not self._why:
-            log.warning("capguard: %s does not answer: %s", self.url, error)
-        self._why = str(error)
-        if self.breaker.failed():
-            log.error("capguard: %s is away: %s", self.url, error)
-            self._told("backend_away", self._why)
-        return error
 
     def _alone(self, command: Command, why: BackendUnavailable, asked: bool) -> Outcome:
         """What a command comes to without the backend."""
@@ -186,7 +167,6 @@ class Sheltered:
             if command.offline is None:
                 raise why
             for debt in self.outbox.take():
-                self._owing = True
                 self._offline.owe(debt)
             decided, call = self._offline.decide(command)
             outcome = self._decided(decided, why)
@@ -201,7 +181,6 @@ class Sheltered:
         return outcome
 
     def _let_through(self, call: Reserve, record: Record) -> None:
-        self._owing = True
         self.outbox.admit(call)
         self._remember(record)
         if call.book:
@@ -224,6 +203,11 @@ class Sheltered:
         self._replay.wake()
         return Kept(command.id, command.amounts, command.facts, durable)
 
+    def _emptied(self) -> None:
+        """The backend knows everything that was let through: what may be, while it is away, begins anew."""
+        if not self.outbox.waits:
+            self._offline.begin()
+
     def _remember(self, record: Record) -> None:
         self._records[record.id] = record
         if len(self._records) > REMEMBERED:
@@ -232,11 +216,10 @@ class Sheltered:
     def _after_fork(self) -> None:
         """A child has none of its parent's threads, and none of its letters."""
         self.outbox.forked()
-        self.breaker.reset()
+        self.contact.forked()
         self._replay.reset()
         self._offline.begin()
         self._records.clear()
-        self._owing = False
 
 
 def _nobody(*_: object) -> None:

@@ -243,8 +243,8 @@ def test_row_10_a_failure_of_every_step_is_seen(watched: Watched, command: str) 
 
 
 def test_row_15_a_settle_that_fails_drops_no_spend(watched: Watched, clock: ManualClock) -> None:
-    """litellm PR #30039: an error in the reconciling dropped the spend. Here the reply is not disturbed, what it cost is
-    kept on disk, and booked once the store is back."""
+    """litellm PR #30039: an error in the reconciling dropped the spend. Here the reply is not disturbed; what it cost
+    is kept on disk, and booked once the store is back."""
     with Guard("watched://", policy=caps(cap()), clock=clock) as guard:
         with guard.call(user="u1", cost=2) as call:
             watched.away = {"Settle"}
