@@ -26,7 +26,7 @@ AT_EXIT_S = 2.0
 REMEMBERED = 16_384
 """Calls in flight that a process can book by itself, should the backend lose them."""
 
-_OF_ONE_CALL = (Reserve, Settle, Release, Extend, Fetch)
+_OF_ONE_CALL = (Reserve, Settle, Release, Extend)
 _WRITING = (Reserve, Settle, Release)
 
 
@@ -62,6 +62,8 @@ class Sheltered:
 
     def execute(self, command: Command) -> Outcome:
         """Ask the backend, or stand in for it. Raises BackendUnavailable."""
+        if isinstance(command, Fetch) and command.id in self._records:
+            return Found(self._records[command.id])  # of a call in flight, nothing that its end needs can change
         why = self._kept_from(command)
         asked = why is None
         if why is None:
@@ -80,6 +82,8 @@ class Sheltered:
 
     async def aexecute(self, command: Command) -> Outcome:
         """As `execute`, without blocking the event loop, not even for the disk."""
+        if isinstance(command, Fetch) and command.id in self._records:
+            return Found(self._records[command.id])  # of a call in flight, nothing that its end needs can change
         why = self._kept_from(command)
         asked = why is None
         if why is None:
@@ -126,13 +130,9 @@ class Sheltered:
 
     def _kept_from(self, command: Command) -> BackendUnavailable | None:
         """Why the backend is not to be asked: it is away, or what was said of this call before waits still."""
-        if self.outbox.waits and isinstance(command, _OF_ONE_CALL) and self._waits(command):
+        if self.outbox.waits and isinstance(command, _OF_ONE_CALL) and command.id in self.outbox:
             return BackendUnavailable(f"{command.id} waits to be told to {self.url}")
         return None if self.contact.lets() else BackendUnavailable(f"{self.url} is away: {self.contact.why}")
-
-    def _waits(self, command: Reserve | Settle | Release | Extend | Fetch) -> bool:
-        """Whether this has to go behind what was kept of the same call. One that has ended may be read."""
-        return command.id in self.outbox and (not isinstance(command, Fetch) or command.id in self._records)
 
     def _answered(self, command: Command, outcome: Outcome) -> None:
         self.contact.answered()
@@ -157,34 +157,34 @@ class Sheltered:
                 self.outbox.put(Letter(command))
                 self._replay.wake()
                 return Released(command.id, changed=True)
-            case Fetch(id) if id in self._records:
-                return Found(self._records[id])
         raise why
 
     def _admit(self, command: Reserve, why: BackendUnavailable, asked: bool) -> Outcome:
-        """Let a call through within its policy's limits, written down before it is made."""
+        """Let a call through within its policy's limits, or see to it that nothing stays held for it."""
         try:
-            if command.offline is None:
-                raise why
+            return self._let_through(command, why)
+        except BackendUnavailable:
+            if asked:  # it may have been held there after all, or will be when the backend comes to it
+                self._alone(Release(command.id, command.retention_ms), why, False)
+            raise
+
+    def _let_through(self, command: Reserve, why: BackendUnavailable) -> Outcome:
+        """Decide by what may be spent without the backend, and write down what is let through before it is made."""
+        if command.offline is None:
+            raise why
+        try:
             for debt in self.outbox.take():
                 self._offline.owe(debt)
             decided, call = self._offline.decide(command)
             outcome = self._decided(decided, why)
             if isinstance(outcome, Held) and not outcome.replayed:
-                self._let_through(call, outcome.record)
-        except BackendUnavailable:
-            if asked:  # it may have been held there after all, or will be when the backend comes to it
-                self._alone(Release(command.id, command.retention_ms), why, False)
-            raise
+                self.outbox.admit(call)
+                self._remember(outcome.record)
+                if call.book:
+                    self._keep_settle(Settle(call.id, outcome.record.made.held, {}, call.retention_ms))
         except OSError as error:
             raise BackendUnavailable(f"{why}; no call can be let through unwritten: {error}") from why
         return outcome
-
-    def _let_through(self, call: Reserve, record: Record) -> None:
-        self.outbox.admit(call)
-        self._remember(record)
-        if call.book:
-            self._alone(Settle(call.id, record.made.held, {}, call.retention_ms), BackendUnavailable(), False)
 
     def _decided(self, outcome: Held | Denied | Mismatch, why: BackendUnavailable) -> Held | Mismatch:
         if isinstance(outcome, Denied):
