@@ -2,10 +2,9 @@
 
     python -m benchmarks.outage
 
-For each fault, 60 calls begin before it, 200 during it, and all end in it. `longest` is the slowest verb in milliseconds
-at a deadline of 250 ms, `alone` the median of a refused reserve once the breaker is open, in microseconds. `lost` and
-`doubled` are settles that returned and are booked not at all, or twice; `over` is how many calls were let through beyond
-the share.
+For each fault, 60 calls begin before it, 200 during it, and all end in it. `longest` is the slowest verb in ms at a
+deadline of 250 ms, `alone` the median of a refused reserve once the breaker is open, in us. `lost` and `doubled` are
+settles that returned and are booked not at all, or twice; `over`: calls that were let through beyond the share.
 """
 
 from __future__ import annotations

@@ -77,11 +77,7 @@ class Guard(Calls, Looking, Steering, Review, Checking):
             self._knowledge = Knowledge(lenient, None if own is not None else 0, self._shelf)
         else:
             self._backend, self._copy = self._opened(url, namespace)
-            if own is not None:
-                self._backend.answer_within(float(own.failure.deadline))
-            self._knowledge = (
-                self._found(initial_policy) if own is None else Knowledge(own, None, self._shelf, self._copy)
-            )
+            self._knowledge = self._found(initial_policy) if own is None else self._knowing(own, None)
         self._line = WaitingLine()
         self._shelf.watch()
         if warm:
@@ -116,11 +112,15 @@ class Guard(Calls, Looking, Steering, Review, Checking):
             if known is None:
                 raise
             published = known
-        knowledge = Knowledge(load_policy(dict(published.body)), published.revision, self._shelf, self._copy)
-        self._backend.answer_within(float(knowledge.planner.policy.failure.deadline))
         if self._copy is not None:
             self._copy.note_policy(published)
-        return knowledge
+        return self._knowing(load_policy(dict(published.body)), published.revision)
+
+    def _knowing(self, policy: Policy, revision: int | None) -> Knowledge:
+        return Knowledge(policy, revision, self._shelf, self._copy, self._in_force)
+
+    def _in_force(self, policy: Policy) -> None:
+        self._backend.answer_within(float(policy.failure.deadline))
 
     def _tell_change(self, change: Change, why: str) -> None:
         notices.tell(self._observers, notices.of_backend(change, why, self._clock()))

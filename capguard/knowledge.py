@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 
 from capguard.arguments import Request
 from capguard.habits import Habits
@@ -25,10 +26,20 @@ class Knowledge:
     """The planner of the policy in force, and the profiles that were seen. Commands carry the revisions known here.
 
     A backend that has newer ones answers `Stale` with them, so nothing here needs to be watched or to expire. `copy` is
-    what this host knew last, and is told of everything that is learned.
+    what this host knew last, and is told of everything that is learned; `in_force` hears of every policy that holds.
     """
 
-    def __init__(self, policy: Policy, revision: int | None, shelf: Shelf | None = None, copy: LastKnown | None = None):
+    def __init__(
+        self,
+        policy: Policy,
+        revision: int | None,
+        shelf: Shelf | None = None,
+        copy: LastKnown | None = None,
+        in_force: Callable[[Policy], None] | None = None,
+    ):
+        self._in_force = in_force
+        if in_force is not None:
+            in_force(policy)
         self._copy = copy
         self._recalled = {} if copy is None else copy.profiles()
         self._lock = threading.Lock()
@@ -105,5 +116,7 @@ class Knowledge:
         with self._lock:
             planner = Planner(policy, self._prices, self.habits)
             self._planner, self._revision = planner, revised.revision
+        if self._in_force is not None:
+            self._in_force(policy)
         if self._copy is not None:
             self._copy.note_policy(revised)

@@ -60,6 +60,15 @@ def test_the_policys_revision_and_the_prices(watched: Watched) -> None:
         assert any("400 days old" in warning for warning in guard.health().warnings)
 
 
+def test_a_deadline_that_is_published_holds_at_once(tmp_path: Path) -> None:
+    """For processes that are running, too."""
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    with Guard(url, initial_policy=policy(deadline=5)) as here, Guard(url) as there:
+        here.publish(policy(deadline="0.125"))
+        there.allow(user="u1", amount=1)
+        assert there._backend.backend._timeout == 0.125  # type: ignore[attr-defined]
+
+
 def test_a_clock_that_is_off(own: Server) -> None:
     with Guard(own.url, policy=policy()) as guard:
         guard._clock = lambda: 1_000_000_000_000  # type: ignore[assignment]

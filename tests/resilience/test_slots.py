@@ -60,6 +60,16 @@ def test_what_is_written_is_there_for_the_next_process(tmp_path: Path) -> None:
     assert [each.id for each in own_slot(tmp_path / "box").waiting.values()][-1] == "later"
 
 
+def test_it_is_on_the_disk_when_append_returns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Written, then flushed; a kill -9 alone would not show that the flush is missing."""
+    slot, happened = own_slot(tmp_path), []
+    fsync, pwrite = os.fsync, os.pwrite
+    monkeypatch.setattr(os, "fsync", lambda fd: (happened.append("flushed"), fsync(fd)))
+    monkeypatch.setattr(os, "pwrite", lambda *args: (happened.append("written"), pwrite(*args))[1])
+    slot.append(settle("r1"))
+    assert happened == ["written", "flushed"]
+
+
 def test_a_file_whose_letters_are_all_delivered_is_empty(tmp_path: Path) -> None:
     slot = own_slot(tmp_path)
     for letter in LETTERS:
