@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from capguard.backends.memory import MemoryBackend
@@ -114,6 +114,7 @@ def test_torn_at_every_byte(tmp_path: Path) -> None:
         third.close()
 
 
+@settings(deadline=None)
 @given(st.integers(len(HEADER), 400), st.integers(1, 255))
 def test_a_damaged_byte_costs_one_letter_at_most(
     tmp_path_factory: pytest.TempPathFactory, place: int, bits: int
