@@ -130,7 +130,6 @@ def test_usage_that_nobody_asked_for_is_not_shown(fake: Served, opened: Opened):
     assert isinstance(own.completion(**chat(fake, user="u1", stream=True)), litellm.CustomStreamWrapper)
 
 
-@pytest.mark.xfail(strict=True, reason="a price per request only: the reply's images are booked once, partly_priced")
 def test_images_by_the_piece(fake: Served, opened: Opened):
     """`n` images are held and booked at `n` times the price of a request."""
     guard = opened(POLICY)
