@@ -26,6 +26,8 @@ log = logging.getLogger("capguard")
 
 _DOWNGRADED = "capguard_downgraded"
 _HIDES_USAGE = "capguard_hides_usage"
+_STRIPS_USAGE = "_litellm_strip_stream_usage"
+"""Set by LiteLLM from 1.109 on: it asks for the usage itself and takes it out of text streams before any hook sees it."""
 _HOOKS = (
     "async_pre_call_hook",
     "async_post_call_failure_hook",
@@ -147,11 +149,14 @@ class ProxyCaps(CapguardCallback):
         attempt, group = await self._held(function, data, identity, model, deployments)
         own = notes(data)
         self._attempts.put(attempt, own, *([record_of(data)] if "litellm_logging_obj" in data else ()))
-        own[_HIDES_USAGE] = attempt.asked.hides_usage
+        strips = function.name == "text_completion" and data.get(_STRIPS_USAGE) is True
+        own[_HIDES_USAGE] = strips or attempt.asked.hides_usage
         own.pop(_DOWNGRADED, None)
         if group is not None:
             own[_DOWNGRADED] = str(attempt.call.model)
         changed = {**attempt.asked.chosen(attempt.call), **attempt.asked.usage_asked_for()}
+        if strips:
+            changed[_STRIPS_USAGE] = False
         return {**changed, "model": data.get("model") if group is None else group}
 
     async def _held(
