@@ -211,6 +211,39 @@ def test_disconnected(way: Way, proxy: Proxy, fake: Served, user: str):
     assert proxy.guard.status(user=user).caps["monthly"].held == 0
 
 
+@pytest.mark.parametrize("way", [way for way in WAYS if way.name in ("chat", "messages")], ids=str)
+def test_a_client_that_does_not_wait(way: Way, proxy: Proxy, fake: Served, user: str):
+    """Its call goes on behind the proxy, and is booked at what it cost."""
+    fake.provider.set(latency=1)
+    with pytest.raises((openai.APITimeoutError, anthropic.APITimeoutError)):
+        way.run(proxy, f"sk-{user}-free", timeout=0.3)
+    (ended,) = proxy.booked(user)
+    assert (ended.kind, ended.cost) == ("settle", Decimal(way.cost))
+    assert proxy.guard.status(user=user).caps["monthly"].held == 0
+
+
+def test_a_stream_that_outgrows_its_hold_asks_for_more(proxy: Proxy, fake: Served, user: str):
+    """As everywhere: the provider went on beyond the call's limit."""
+    fake.provider.set(output_tokens=200)
+    assert WAYS[1].run(proxy, f"sk-{user}-free")
+    assert proxy.booked(user)[-1].cost == Decimal("0.0041")
+    assert "extend" in [entry.kind for entry in proxy.entries(user)]
+
+
+@every_way
+def test_headers_of_every_reply(way: Way, proxy: Proxy, fake: Served, user: str):
+    """In every API, plain and streamed."""
+    seen: list[Any] = []
+    sdk = anthropic if way.name.startswith("messages") else openai
+    with sdk.DefaultHttpxClient(event_hooks={"response": [seen.append]}) as http:
+        way.run(proxy, f"sk-{user}-free", http_client=http)
+        way.run(proxy, f"sk-{user}-down", http_client=http)
+    free, down = (answer.headers for answer in seen)
+    assert 0 < Decimal(free["x-capguard-remaining"]) < 5
+    assert "x-capguard-downgraded" not in free
+    assert down["x-capguard-downgraded"].endswith("-small")
+
+
 def test_headers(proxy: Proxy, fake: Served, user: str):
     """Replies say what is left, and which model served in the place of the one asked for."""
     reply = proxy.openai(f"sk-{user}-free").chat.completions.with_raw_response.create(

@@ -27,7 +27,7 @@ log = logging.getLogger("capguard")
 _DOWNGRADED = "capguard_downgraded"
 _HIDES_USAGE = "capguard_hides_usage"
 _STRIPS_USAGE = "_litellm_strip_stream_usage"
-"""Set by LiteLLM from 1.109 on: it asks for the usage itself and takes it out of text streams before any hook sees it."""
+"""Of LiteLLM, from 1.109 on: it asks for the usage itself and takes it out of text streams before a hook sees it."""
 _HOOKS = (
     "async_pre_call_hook",
     "async_post_call_failure_hook",
