@@ -194,13 +194,13 @@ class Planner:
         """An outer layer's reservation as an inner layer sees it.
 
         A layer that asks for the model that the outer one asked for gets the model that was chosen. The booking is at
-        the rates of the model that is really called.
+        the rates of the model that is really called; a name without the prefix of its host is no other model.
         """
         model = reservation.model if request.model in (None, asked.model) else request.model
         params: dict[str, Any] = {} if model is None else {"model": model}
         if request.output_limit is not None:
             params[request.output_limit[0]] = request.output_limit[1]
-        if model is not None and model != booking.model:
+        if model is not None and not f"/{booking.model}".endswith(f"/{model}"):
             booking = booking._replace(model=model, tariff=self.tariffs.of(model, booking.plan))
         return replace(reservation, model=model, params=params, booking=booking), booking
 
