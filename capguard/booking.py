@@ -56,6 +56,10 @@ class Booking(NamedTuple):
         """What was expected: nobody said what it really cost."""
         return self._settle(self.expected, (*self.tariff.flags, "uncertain", *flags), None)
 
+    def at_nothing(self, *flags: str) -> Settle:
+        """Nothing: no provider was asked."""
+        return self._settle(dict.fromkeys(self.expected, 0), flags, None)
+
     def at_seen(self, reader: StreamReader, price: TariffOf, *flags: str) -> Settle:
         """What a stream reported; where it did not, its input and the output text that passed, counted."""
         usage, named = reader.usage, self.named(reader.model, price)

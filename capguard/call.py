@@ -117,7 +117,30 @@ class Call:
         leave_call(self)
         await self.afinish(error)
 
-    # for the adapters: the two ends without the context
+    # for the adapters: what only they see, and the two ends without the context
+
+    def answered_from_cache(self) -> None:
+        """Say that the host answered from a cache of its own: nothing counts, and the entry is flagged `cache_hit`."""
+        self._held()
+        assert self._booking is not None
+        self._ending = self._booking.at_nothing("cache_hit")
+
+    @property
+    def reading(self) -> bool:
+        """Whether a reply has begun to pass."""
+        return self._reader is not None
+
+    def reader(self) -> StreamReader:
+        """What an adapter feeds the pieces of a reply to, where it sees them pass and does not hold the stream."""
+        return self._reader or self._read(inside=False)
+
+    def finish_seen(self, error: BaseException | None = None, *, whole: bool = True) -> None:
+        """As `finish`, by what was fed to `reader()`: the usage it tells, else the input and the output, counted."""
+        self.book(self.end_stream(error, whole=whole))
+
+    async def afinish_seen(self, error: BaseException | None = None, *, whole: bool = True) -> None:
+        """As `finish_seen`, without blocking the event loop."""
+        await self.abook(self.end_stream(error, whole=whole))
 
     @property
     def recorded(self) -> bool:

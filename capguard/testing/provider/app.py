@@ -1,4 +1,4 @@
-"""The HTTP side of the fake provider: four endpoints that answer, three that steer."""
+"""The HTTP side of the fake provider: six endpoints that answer, three that steer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from starlette.types import Receive, Scope, Send
 from capguard.testing.provider.anthropic_messages import MESSAGES
 from capguard.testing.provider.dialect import Dialect, encode
 from capguard.testing.provider.openai_chat import CHAT
+from capguard.testing.provider.openai_completions import COMPLETIONS
 from capguard.testing.provider.openai_embeddings import EMBEDDINGS
+from capguard.testing.provider.openai_images import IMAGES
 from capguard.testing.provider.openai_responses import RESPONSES
 from capguard.testing.provider.reply import Dropped, Json, reply_to
 from capguard.testing.provider.settings import Settings
@@ -29,7 +31,7 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 def provider_app(settings: Settings | None = None) -> Starlette:
     """A fake provider as an ASGI application; its state is `app.state.provider`, a `Provider`."""
     provider = Provider(settings)
-    dialects = (CHAT, EMBEDDINGS, RESPONSES, MESSAGES)
+    dialects = (CHAT, COMPLETIONS, EMBEDDINGS, IMAGES, RESPONSES, MESSAGES)
     routes = [Route(dialect.path, _answering(provider, dialect), methods=["POST"]) for dialect in dialects]
     app = Starlette(routes=[*routes, *_steering(provider)])
     app.state.provider = provider

@@ -17,7 +17,7 @@ USUAL_OUTPUT = 50
 """Tokens of a reply whose length neither the settings nor the call decide."""
 
 _WORDS = ("a", "hold", "before", "each", "call", "and", "the", "real", "cost", "booked", "after", "it")
-_PROMPT_FIELDS = ("messages", "input", "system", "instructions")
+_PROMPT_FIELDS = ("messages", "prompt", "input", "system", "instructions")
 _LETTERS_PER_TOKEN = 4
 
 
