@@ -27,6 +27,26 @@ PRINTS = {
         "function: gpt-4o-mini: 100 words",
         "refused: cap 'hourly' refuses this call: exhausted",
     ],
+    "langchain_chain.py": [
+        "handler: a hold before",
+        "handler: monthly exhausted",
+        "model: a hold before",
+        "embeddings: 2",
+        "ann: gpt-4o downgrade:cheaper",
+        "bob: gpt-4o-mini downgrade:cheaper",
+        "0 differences",
+    ],
+    "langchain_agent.py": [
+        "error: 'CapExceeded by agent_run', 8 x gpt-4o, 0 x gpt-4o-mini",
+        "end: 'That is as far as your budget goes.', 8 x gpt-4o, 0 x gpt-4o-mini",
+        "downgrade: 'a hold before each call and the rea', 8 x gpt-4o, 5 x gpt-4o-mini",
+        "0 differences",
+    ],
+    "langgraph_session_budget.py": [
+        "monday: 3 turns, then session is exhausted",
+        "tuesday: 3 turns, then session is exhausted",
+        "6 calls reached the provider; 0 differences",
+    ],
     "streaming.py": [
         "whole, with usage: $0.0025 as reported",
         "whole, without usage: $",
@@ -44,6 +64,12 @@ PRINTS = {
     ],
 }
 
+NEEDS = {
+    "langchain_chain.py": ("langchain_openai",),
+    "langchain_agent.py": ("langchain.agents", "langchain_openai"),
+    "langgraph_session_budget.py": ("langgraph.graph", "langchain_openai"),
+}
+
 
 def test_every_example_is_tested():
     assert {path.name for path in EXAMPLES.glob("*.py")} >= set(PRINTS)
@@ -52,6 +78,8 @@ def test_every_example_is_tested():
 @pytest.mark.parametrize("name", PRINTS)
 def test_example(name: str, tmp_path: Path):
     """From any directory, with no key and no setting, and leaving nothing behind."""
+    for module in NEEDS.get(name, ()):
+        pytest.importorskip(module)
     environment = {key: value for key, value in os.environ.items() if not key.endswith("_API_KEY")}
     environment["PYTHONPATH"] = str(EXAMPLES.parent)
     done = subprocess.run(

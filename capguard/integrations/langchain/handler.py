@@ -16,6 +16,7 @@ from langchain_core.callbacks import BaseCallbackHandler
 from capguard.arguments import read_request
 from capguard.call import Call
 from capguard.default import default_guard
+from capguard.errors import CapExceeded
 from capguard.guard import Guard
 from capguard.integrations.langchain import dropped
 from capguard.integrations.langchain.asked import asked
@@ -126,6 +127,7 @@ class CapguardCallbackHandler(BaseCallbackHandler):
         try:
             with final_for_langchain():
                 call.begin()
+                _refuse_clamped(call, request.id)
         except BaseException:
             refuse(params)
             raise
@@ -134,3 +136,13 @@ class CapguardCallbackHandler(BaseCallbackHandler):
 
     def _key(self, run_id: UUID) -> tuple[int, int]:
         return run_id.int, id(self.guard)
+
+
+def _refuse_clamped(call: Call, id: str) -> None:
+    """A callback cannot lower the output limit of a call: a clamp that would have to refuses. An outer layer's held."""
+    reservation = call.reservation
+    assert reservation is not None
+    if reservation.id == id and (clamps := [cap for cap in reservation.decision.passed if cap.action == "clamp"]):
+        call.release()
+        call.finish()
+        raise CapExceeded(clamps)

@@ -266,6 +266,17 @@ async def test_caps_of_a_handler(to_fake, guard, config, fake):
     model.invoke(ASKED, config)
 
 
+async def test_clamp_refuses(to_fake, guard, config, fake):
+    """A callback cannot lower an output limit, so a clamp that would have to refuses; one that fits lets pass."""
+    own = CapguardCallbackHandler(guard, caps=[Cap(id="short", limit="0.003", action="clamp", min_output=1)])
+    to_fake(max_tokens=20).invoke(ASKED, {**config, "callbacks": [own]})
+    with pytest.raises(CapExceeded) as refused:
+        to_fake(max_tokens=1000).invoke(ASKED, {**config, "callbacks": [own]})
+    assert (refused.value.cap.id, fake.provider.calls) == ("short", 1)
+    assert await nothing_held(guard)
+    assert spent(guard) == Decimal(COST)
+
+
 async def test_on_a_model(to_fake, guard, handler):
     """A handler may belong to a model."""
     with identify(user="u1"):
