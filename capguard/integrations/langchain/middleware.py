@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Annotated, Any, Literal, NotRequired, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired, get_args
 
 from langchain.agents.middleware.types import (
     AgentMiddleware,
@@ -36,7 +36,13 @@ class CappedState(AgentState[Any]):
     capguard_run: NotRequired[Annotated[str, PrivateStateAttr]]
 
 
-class CapguardAgentMiddleware(AgentMiddleware[CappedState, Any, Any]):
+if TYPE_CHECKING:
+    _Middleware = AgentMiddleware[CappedState, Any, Any]
+else:  # langchain 1.0 takes two parameters, later ones three
+    _Middleware = AgentMiddleware
+
+
+class CapguardAgentMiddleware(_Middleware):
     """Every model call of an agent is reserved before and booked after; async agents do not block the event loop.
 
     `on_exceeded` says what a refusal does: `error` raises `CapExceeded`; `end` lets the agent finish with `message`, a
@@ -108,7 +114,8 @@ class CapguardAgentMiddleware(AgentMiddleware[CappedState, Any, Any]):
     def _legs(self, request: ModelRequest) -> list[Leg]:
         goes_on = self._on_exceeded == "downgrade"
         models = [request.model, *(self._cheaper if goes_on else ())]
-        messages = [request.system_message] if getattr(request, "system_message", None) else []
+        system = getattr(request, "system_message", None) or request.system_prompt  # a text in langchain 1.0
+        messages = [] if not system else [("system", system) if isinstance(system, str) else system]
         run: Any = request.state.get(RUN)
         return Legs(self._given or default_guard(), self._who, self._caps).of(
             models,

@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("langchain.agents")
 
 from langchain.agents import create_agent
-from langchain.agents.middleware import ModelFallbackMiddleware, ModelRetryMiddleware
+from langchain.agents import middleware as theirs
 from langgraph.checkpoint.memory import InMemorySaver
 from pydantic import BaseModel
 
@@ -70,8 +70,9 @@ async def test_allowed(way, to_fake, guard, fake):
 @both
 async def test_error(way, to_fake, guard, fake):
     """A refusal is raised, past every retry."""
-    retries = ModelRetryMiddleware(max_retries=2, retry_on=RETRYABLE, initial_delay=0)
-    agent = create_agent(to_fake(), tools=[weather], middleware=[retries, CapguardAgentMiddleware(guard)])
+    retry = getattr(theirs, "ModelRetryMiddleware", None)  # langchain 1.0 has none
+    retries = [retry(max_retries=2, retry_on=RETRYABLE, initial_delay=0)] if retry else []
+    agent = create_agent(to_fake(), tools=[weather], middleware=[*retries, CapguardAgentMiddleware(guard)])
     with blocked(guard), pytest.raises(CapExceeded) as refused:
         await run(way, agent)
     assert (fake.provider.calls, refused.value.cap.id) == (0, "monthly")
@@ -122,7 +123,7 @@ async def test_nothing_cheap_enough(to_fake, guard, fake):
 async def test_tool_rounds_and_the_budget_of_a_run(way, to_fake, guard, fake):
     """An agent in a loop of tools ends at its run's budget; the next run has its own."""
     fake.provider.set(tool_rounds=50, output_tokens=20)
-    middleware = CapguardAgentMiddleware(guard, on_exceeded="end", per_run="0.005")
+    middleware = CapguardAgentMiddleware(guard, on_exceeded="end", per_run="0.01")
     agent = create_agent(to_fake(), tools=[weather], middleware=[middleware], checkpointer=InMemorySaver())
     for number in (1, 2):
         before = fake.provider.calls
@@ -131,12 +132,12 @@ async def test_tool_rounds_and_the_budget_of_a_run(way, to_fake, guard, fake):
         assert fake.provider.calls - before >= 2
     runs = {entry.body["identity"]["tag:run"] for entry in guard.entries() if entry.kind == "reserve"}
     assert len(runs) == 2
-    assert spent(guard) <= Decimal("0.01")
+    assert spent(guard) <= Decimal("0.02")
 
 
 async def test_budget_of_a_thread(to_fake, guard, fake):
     """All runs of one thread share a budget, another thread has its own; no thread is refused, not let off."""
-    middleware = CapguardAgentMiddleware(guard, per_thread="0.0011")
+    middleware = CapguardAgentMiddleware(guard, per_thread="0.0013")
     agent = create_agent(to_fake(), middleware=[middleware])
     await run("ainvoke", agent)
     await run("ainvoke", agent)
@@ -186,7 +187,7 @@ async def test_cancelled(to_fake, guard, fake):
 async def test_provider_error(to_fake, guard, fake):
     """What the provider refuses is not booked; a fallback's call is held by itself."""
     fake.provider.set(fail_first=1, fail_status=500)
-    fallback = ModelFallbackMiddleware(to_fake("small"))
+    fallback = theirs.ModelFallbackMiddleware(to_fake("small"))
     agent = create_agent(to_fake(), middleware=[fallback, CapguardAgentMiddleware(guard)])
     await run("ainvoke", agent)
     assert kinds(guard) == ["reserve", "release", "reserve", "settle"]
