@@ -266,6 +266,19 @@ async def test_caps_of_a_handler(to_fake, guard, config, fake):
     model.invoke(ASKED, config)
 
 
+async def test_beside_an_inline_handler(to_fake, guard, config, fake):
+    """LangChain's async text models forget other handlers where one is inline, as its tracer is: never ours."""
+    from langchain_openai import OpenAI
+
+    class Inline(BaseCallbackHandler):
+        run_inline = True
+
+    beside = {**config, "callbacks": [Inline(), *config["callbacks"]]}
+    with blocked(guard), pytest.raises(CapExceeded):
+        await to_fake(of=OpenAI, max_tokens=20).agenerate([ASKED], **beside)
+    assert fake.provider.calls == 0
+
+
 async def test_clamp_refuses(to_fake, guard, config, fake):
     """A callback cannot lower an output limit, so a clamp that would have to refuses; one that fits lets pass."""
     own = CapguardCallbackHandler(guard, caps=[Cap(id="short", limit="0.003", action="clamp", min_output=1)])
