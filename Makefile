@@ -34,6 +34,7 @@ format: $(READY) ## format the code
 
 bench: $(READY) ## measure capguard next to bare transactions and to LiteLLM, in one run
 	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.estimates
 
 soak: $(READY) ## the crash and race tests, many times over
 	CAPGUARD_SOAK=10 $(BIN)/python -m pytest -q -m soak --timeout 3600

@@ -13,7 +13,8 @@ from capguard.policy.downgrade import chain_from
 from capguard.policy.findings import indexed, joined, place_of, shown
 from capguard.policy.globs import best_match
 from capguard.policy.load import load_policy
-from capguard.pricing.book import Price, bundled
+from capguard.pricing.book import bundled
+from capguard.pricing.price import Price
 from capguard.tariffs import Tariffs
 
 _PICO_PER_MILLION = 10**6  # pico-dollars per token, as dollars per million tokens
@@ -66,13 +67,14 @@ def _judged(place: str, models: Iterable[str], target: str, known: Known) -> Ite
     """A finding where `target` is dearer than every one of `models` whose price is known."""
     stands_in = known(target)
     prices = [price for model in models if model != target and (price := known(model)) is not None]
-    if stands_in is None or not prices or not all(_is_dearer(stands_in, price) for price in prices):
+    if stands_in is None or not prices or not all(is_dearer(stands_in, price) for price in prices):
         return
     found = f"a dearer model: {shown(target)} costs {_rates(stands_in)}, {shown(prices[0].model)} {_rates(prices[0])}"
     yield Finding(place, found, "a model that is dearer neither in input nor in output")
 
 
-def _is_dearer(target: Price, asked: Price) -> bool:
+def is_dearer(target: Price, asked: Price) -> bool:
+    """Whether `target` is dearer in input or in output."""
     return target.input > asked.input or target.output > asked.output
 
 

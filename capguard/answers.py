@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, assert_never
 
-from capguard.arguments import OUTPUT_LIMITS, checked_id, ttl_ms
+from capguard.arguments import checked_id, ttl_ms
 from capguard.booking import Booking
 from capguard.errors import BackendUnavailable, CapExceeded, IdempotencyMismatch, PolicyError, UnknownReservation
 from capguard.identity import checked_name
@@ -30,6 +30,7 @@ from capguard.ledger.outcomes import (
     Outcome,
     Published,
     Record,
+    RefusalCount,
     RefusalCounts,
     Refused,
     Released,
@@ -57,20 +58,22 @@ def held(draft: Draft, outcome: Outcome) -> tuple[Reservation, Booking]:
     """The reservation of a reserve, and what its settle has to know. Raises where it was refused."""
     if not isinstance(outcome, Held):
         raise refused(outcome)
-    record = outcome.record
+    record = _still_there(outcome)
     made = record.made
     if outcome.replayed:  # at the rates that it was made at, whatever holds now
         booking = Booking.of(record)
     else:
-        tariff = draft.options[outcome.chosen].tariff
-        booking = Booking(record.id, made.model, draft.route.identity.plan, tariff, made.expected)
-    params = _params(draft, made.model, outcome.output)
+        option = draft.options[outcome.chosen]
+        prompt = draft.request.prompt if option.how == "bound" else None
+        booking = Booking(record.id, made.model, draft.route.identity.plan, option.tariff, made.expected, prompt)
+    params = _params(draft, record, outcome.output)
     return _reservation(record, params, _decision(outcome), booking), booking
 
 
 def decision(outcome: Outcome) -> Decision:
     """The decision of a check or an allow: a refusal by a cap is an answer here, not an error."""
     if isinstance(outcome, Held):
+        _still_there(outcome)
         return _decision(outcome)
     if isinstance(outcome, Denied):
         return Decision(False, outcome.model, refused=_refusals(outcome.refused, outcome.now_ms))
@@ -160,6 +163,12 @@ def lines(outcome: Outcome) -> tuple[Line, ...]:
     raise refused(outcome)
 
 
+def refusal_counts(outcome: Outcome) -> tuple[RefusalCount, ...]:
+    if isinstance(outcome, RefusalCounts):
+        return outcome.rows
+    raise refused(outcome)
+
+
 def entry(line: Line) -> Entry:
     """One line of the journal as people read it."""
     body = line.body
@@ -206,9 +215,10 @@ def refused(outcome: Outcome) -> Exception:  # noqa: PLR0911 - one line per outc
             return IdempotencyMismatch(f"{id} was released before its reserve arrived; nothing is held")
         case Mismatch(id):
             return IdempotencyMismatch(f"{id} is remembered with other arguments; nothing changed")
-        case Unknown(id):
+        case Unknown(id, _, entry):
+            kept = f"; entry {entry} keeps what was to be booked, a dead letter" if entry else ""
             return UnknownReservation(
-                f"no reservation {id} is remembered: never made, or longer ago than the retention"
+                f"no reservation {id} is remembered: never made, or longer ago than the retention{kept}"
             )
         case Ended(record):
             return UnknownReservation(f"reservation {record.id} is {record.state}, it holds nothing any more")
@@ -237,6 +247,17 @@ def refused(outcome: Outcome) -> Exception:  # noqa: PLR0911 - one line per outc
             assert_never(outcome)
 
 
+def _still_there(outcome: Held) -> Record:
+    """The call's record. Raises IdempotencyMismatch for a repeat that would be let through with nothing held for it."""
+    record = outcome.record
+    if outcome.replayed and record.state in ("released", "expired"):
+        raise IdempotencyMismatch(
+            f"{record.id} was {'released' if record.state == 'released' else 'held until it expired'}; nothing is held"
+            " under it: another attempt is another call and needs an id of its own"
+        )
+    return record
+
+
 def _decision(outcome: Held) -> Decision:
     made = outcome.record.made
     return Decision(True, made.model, passed=_refusals(outcome.passed, made.created_ms))
@@ -246,13 +267,17 @@ def _refusals(misses: Sequence[Refused], now_ms: int) -> tuple[Refusal, ...]:
     return tuple([refusal(miss, now_ms) for miss in misses])
 
 
-def _params(draft: Draft, model: str | None, clamped: int | None) -> dict[str, Any]:
-    """What to pass to the provider. A clamp sets an output limit where the caller named none."""
+def _params(draft: Draft, record: Record, clamped: int | None) -> dict[str, Any]:
+    """What to pass to the provider. A clamp and `strict` set an output limit where the caller named none."""
+    model, request = record.made.model, draft.request
     params: dict[str, Any] = {} if model is None else {"model": model}
-    name, limit = draft.request.output_limit or (OUTPUT_LIMITS[0], None)
-    limit = limit if clamped is None else clamped
+    limit = request.output_limit[1] if request.output_limit is not None else None
+    if clamped is not None:
+        limit = clamped
+    elif draft.strict and (output := record.made.held.get("output_tokens", 0)):
+        limit = output // request.choices
     if limit is not None:
-        params[name] = limit
+        params[request.limit_name(model)] = limit
     return params
 
 

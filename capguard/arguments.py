@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
@@ -11,12 +12,17 @@ from typing import Any, Final, NamedTuple, TypedDict
 
 from capguard.identity import Box, Identity, checked_name, context, identity_of
 from capguard.ledger import units
+from capguard.ledger.ids import minted
 from capguard.policy.document import Cap
-from capguard.pricing.messages import content_of, replies
+from capguard.pricing.names import bare
+from capguard.pricing.price import SERVICES
+from capguard.pricing.prompt import Prompt
 from capguard.pricing.usage import Usage
 
 OUTPUT_LIMITS: Final = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 """The names under which hosts take the output limit; whichever the caller used comes back in `params`."""
+
+_REASONS = re.compile(r"o[134](?:-|$)|gpt-5")  # OpenAI refuses max_tokens there
 
 NO_NEEDS: frozenset[str] = frozenset()
 
@@ -51,6 +57,7 @@ class CallArgs(IdentityArgs, total=False):
     max_completion_tokens: int | None
     max_output_tokens: int | None
     n: int | None
+    service_tier: str | None
     cost: Any
     usage: Usage | None
     amount: Any
@@ -67,31 +74,41 @@ class Request(NamedTuple):
     fingerprint: str
     identity: Identity
     model: str | None
-    prompt: Mapping[str, Any]
+    prompt: Prompt
     output_limit: tuple[str, int] | None
     n: int
     known: Mapping[str, int] | Usage | None
     caps: tuple[Cap, ...]
     ttl_ms: int | None
     rewritable: bool = True
+    service: str | None = None
 
     @property
     def needs(self) -> frozenset[str]:
         """What the model must be able to do: `tools`, `vision`."""
-        prompt = self.prompt
-        given = {name: prompt.get(name) for name in ("messages", "prompt", "input", "system")}
-        tools = {"tools"} if prompt.get("tools") else set()
-        images = {"vision"} if content_of(tools=None, **given).images else set()
+        tools = {"tools"} if self.prompt.tools else set()
+        images = {"vision"} if self.prompt.content.images else set()
         return frozenset(tools | images)
+
+    def limit_name(self, model: str | None) -> str:
+        """The caller's own name for the output limit, else the one that the model's API takes."""
+        if self.output_limit is not None:
+            return self.output_limit[0]
+        if self.prompt.input is not None:
+            return "max_output_tokens"
+        return "max_completion_tokens" if _REASONS.match(bare(model or "")) else "max_tokens"
 
     @property
     def choices(self) -> int:
         """How many replies, each as long as the output limit allows, the call asks for."""
-        return self.n * replies(messages=self.prompt.get("messages"), prompt=self.prompt.get("prompt"))
+        return self.n * self.prompt.replies
 
 
-def read_request(arguments: Mapping[str, Any], *, rewritable: bool = True) -> Request:
-    """Check the arguments of one call and complete its identity from the context. Raises ValueError, TypeError."""
+def read_request(arguments: Mapping[str, Any], *, rewritable: bool = True, now_ms: int | None = None) -> Request:
+    """Check the arguments of one call and complete its identity from the context. Raises ValueError, TypeError.
+
+    An id that is minted carries `now_ms`, by default the time of the system.
+    """
     if unknown := arguments.keys() - _ARGUMENTS:
         allowed = ", ".join(CallArgs.__annotations__)
         raise TypeError(f"unknown argument {', '.join(sorted(map(repr, unknown)))}; allowed: {allowed}")
@@ -100,13 +117,13 @@ def read_request(arguments: Mapping[str, Any], *, rewritable: bool = True) -> Re
     model = arguments.get("model")
     if model is not None:
         checked_name(model, "model")
-    prompt = {name: value for name in _PROMPT if (value := arguments.get(name)) is not None}
+    prompt = Prompt(**{name: arguments[name] for name in _PROMPT if name in arguments})
     known = _known(arguments)
     if model is None and known is None and not prompt:
         raise ValueError("a call needs a model, or messages, prompt or input, or a cost, usage or amount")
     given = arguments.get("id")
     return Request(
-        id=mint_id() if given is None else checked_id(given),
+        id=mint_id(now_ms) if given is None else checked_id(given),
         fingerprint="" if given is None else fingerprint(arguments, identity),
         identity=identity,
         model=model,
@@ -117,6 +134,7 @@ def read_request(arguments: Mapping[str, Any], *, rewritable: bool = True) -> Re
         caps=_caps(box, arguments.get("caps")),
         ttl_ms=ttl_ms(arguments.get("ttl")),
         rewritable=rewritable,
+        service=_service(arguments.get("service_tier")),
     )
 
 
@@ -138,9 +156,9 @@ def read_identity(arguments: Mapping[str, Any], box: Box | None = None) -> Ident
     return Identity(**named).over(inherited) if named else inherited
 
 
-def mint_id() -> str:
-    """A new id that carries its time: 12 hex digits of milliseconds, 20 at random."""
-    return f"{time.time_ns() // 1_000_000:012x}{os.urandom(10).hex()}"
+def mint_id(now_ms: int | None = None) -> str:
+    """A new id that carries `now_ms`, by default the time of the system."""
+    return minted(time.time_ns() // 1_000_000 if now_ms is None else now_ms, os.urandom(10))
 
 
 def checked_id(value: object) -> str:
@@ -210,6 +228,13 @@ def _n(value: object) -> int:
     if type(value) is not int or not 1 <= value <= 1024:
         raise ValueError(f"n: {value!r:.60} is refused; allowed: 1 to 1024")
     return value
+
+
+def _service(value: object) -> str | None:
+    """The tier of service that has prices of its own; others, as `auto`, are held as the standard one."""
+    if value is not None and not isinstance(value, str):
+        raise ValueError(f"service_tier: {value!r:.60} is refused; allowed: {', '.join(SERVICES)}, or another text")
+    return value if value in SERVICES else None
 
 
 def ttl_ms(value: object) -> int | None:

@@ -10,6 +10,7 @@ from capguard.ledger import units
 from capguard.ledger.caps import Amounts
 from capguard.ledger.commands import Settle
 from capguard.ledger.outcomes import Record
+from capguard.pricing.prompt import Prompt
 from capguard.pricing.responses import read_usage
 from capguard.pricing.stream import StreamReader
 from capguard.pricing.tariff import Tariff
@@ -21,13 +22,17 @@ TariffOf = Callable[[str, str | None], Tariff]
 
 
 class Booking(NamedTuple):
-    """What a settle has to know of its reservation: the rates it was made at, and what it was expected to cost."""
+    """What a settle has to know of its reservation: the rates it was made at, and what it was expected to cost.
+
+    `prompt` is there where the call was held by a bound: its input is counted if nobody reports it.
+    """
 
     id: str
     model: str | None
     plan: str | None
     tariff: Tariff
     expected: Amounts
+    prompt: Prompt | None = None
 
     @classmethod
     def of(cls, record: Record) -> Booking:
@@ -35,13 +40,18 @@ class Booking(NamedTuple):
         made = record.made
         return cls(record.id, made.model, made.identity.get("plan"), Tariff.from_dict(made.rates), made.expected)
 
+    @classmethod
+    def unknown(cls, id: str) -> Booking:
+        """For an id of which nothing is remembered: what is said of it is priced by what the reply names."""
+        return cls(id, None, None, Tariff(None), {})
+
     def at_usage(self, usage: Usage, *flags: str) -> Settle:
         """What was used, at the reservation's rates. What they do not tell is booked as expected, and flagged."""
         counted = self.tariff.amounts(usage)
         if self.tariff.price is None:
             flags = (*flags, "uncertain" if "usd" in self.expected else "unpriced")
             counted |= {unit: parts for unit, parts in self.expected.items() if unit in units.MONEY}
-        return self._settle({**self.expected, **counted}, (*self.tariff.flags, *flags), usage)
+        return self._settle({**self.expected, **counted}, (*self.tariff.flags_of(usage), *flags), usage)
 
     def at_cost(self, cost: object) -> Settle:
         """A cost in dollars that the caller knows; other units, and `billed` by a list, as they were expected."""
@@ -69,12 +79,15 @@ class Booking(NamedTuple):
         counted = count_text(reader.text, reader.model or self.model).tokens
         seen = Usage(
             model=reader.model,
-            input_tokens=self.expected.get("input_tokens", 0) if given is None else given,
+            input_tokens=self._expected_input() if given is None else given,
             output_tokens=max(counted, 0 if usage is None else usage.output_tokens),
             cache_read_tokens=0 if usage is None else usage.cache_read_tokens,
             cache_write_tokens=0 if usage is None else usage.cache_write_tokens,
         )
         return named.at_usage(seen, "counted", *flags)
+
+    def _expected_input(self) -> int:
+        return self.expected.get("input_tokens", 0) if self.prompt is None else self.prompt.count(self.model).tokens
 
     def at(self, response: Any, usage: Usage | None, cost: object, price: TariffOf) -> Settle:
         """What the caller of `settle` says, in whichever form. Raises ValueError where it says it twice or wrongly."""
@@ -107,5 +120,14 @@ class Booking(NamedTuple):
 
 def usage_facts(usage: Usage) -> Mapping[str, Any]:
     """The counts of a usage that are not zero, as the journal keeps them."""
-    names = ("model", "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
-    return {name: value for name in names if (value := getattr(usage, name))}
+    facts = {name: value for name in _FACTS if (value := getattr(usage, name))}
+    if usage.quantities:
+        facts["quantities"] = {name: str(quantity) for name, quantity in usage.quantities.items()}
+    return facts
+
+
+_FACTS = (
+    *("model", "service", "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens"),
+    *("cache_write_1h_tokens", "reasoning_tokens", "audio_input_tokens", "audio_output_tokens"),
+    *("image_input_tokens", "image_output_tokens"),
+)

@@ -5,15 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Unpack
 
 from capguard import answers
-from capguard.arguments import CallArgs, checked_id, read_request
+from capguard.arguments import CallArgs, IdentityArgs, Request, checked_id, read_request
 from capguard.booking import Booking
 from capguard.call import Call
 from capguard.ledger.commands import Fetch
 from capguard.ledger.flows import Flow
 from capguard.ledger.outcomes import Found, Outcome
 from capguard.planner import Draft
+from capguard.refusals import Refusal
 from capguard.reserving import Reserving
 from capguard.results import Decision, Reservation, Settlement
+from capguard.watch import watching
 
 if TYPE_CHECKING:
     from capguard.pricing.usage import Usage
@@ -24,14 +26,18 @@ class Calls(Reserving):
 
     def call(self, **call: Unpack[CallArgs]) -> Call:
         """A call, to be entered with `with` or `async with`. The identity is that of the context which makes it."""
-        return Call(self, read_request(call))
+        return Call(self, self._asked(call))
 
     def reserve(self, **call: Unpack[CallArgs]) -> Reservation:
-        """Hold a call's cost against every cap that applies. Raises CapExceeded; the caller settles or releases."""
-        return self.hold(read_request(call))[0]
+        """Hold a call's cost against every cap that applies. Raises CapExceeded; the caller settles or releases.
+
+        Under an `id` that is remembered, the answer is that of the first time. Raises IdempotencyMismatch where its
+        arguments were others, and where that call was released or has expired: nothing is held for it any more.
+        """
+        return self.hold(self._asked(call))[0]
 
     async def areserve(self, **call: Unpack[CallArgs]) -> Reservation:
-        return (await self.ahold(read_request(call)))[0]
+        return (await self.ahold(self._asked(call)))[0]
 
     def settle(
         self, reservation: Reservation | str, response: Any = None, *, usage: Usage | None = None, cost: object = None
@@ -39,7 +45,8 @@ class Calls(Reserving):
         """Book what a call cost: a response, a `usage`, a `cost` in dollars; without any, what was expected.
 
         Exactly once per id: a repeat returns the first booking; one that differs raises IdempotencyMismatch. Raises
-        UnknownReservation for an id that is not remembered.
+        UnknownReservation for an id that is not remembered; where capguard minted that longer ago than ids are
+        remembered, an entry `dead_letter` keeps what was to be booked.
         """
         return answers.settlement(self._run(self._settling(reservation, response, usage, cost)))
 
@@ -76,10 +83,20 @@ class Calls(Reserving):
 
     def allow(self, **call: Unpack[CallArgs]) -> Decision:
         """Decide and book in one step: `if guard.allow(amount=3, unit="credits", user="u1"): ...`"""
-        return self._decided(*self._run(self._reserving(read_request(call), book=True)))
+        return self._decided(*self._run(self._reserving(self._asked(call), book=True)))
 
     async def aallow(self, **call: Unpack[CallArgs]) -> Decision:
-        return self._decided(*await self._arun(self._reserving(read_request(call), book=True)))
+        return self._decided(*await self._arun(self._reserving(self._asked(call), book=True)))
+
+    def _asked(self, call: CallArgs) -> Request:
+        return read_request(call, now_ms=self._clock())
+
+    async def aexhausted(self, **identity: Unpack[IdentityArgs]) -> tuple[Refusal, ...]:
+        """The block caps that would refuse any call of an identity now, however small: those that are spent."""
+        smallest = read_request({**identity, "amount": 1, "unit": "requests"}, rewritable=False)
+        anything = smallest._replace(known=dict.fromkeys(self._knowledge.planner.units, 1))
+        decided = answers.decision((await self._arun(self._reserving(anything, check_only=True)))[1])
+        return tuple(cap for cap in decided.refused if cap.action == "block" and cap.reason == "exhausted")
 
     def _decided(self, draft: Draft, outcome: Outcome) -> Decision:
         """The decision of an allow, once everybody was told."""
@@ -92,12 +109,14 @@ class Calls(Reserving):
         booking = answers.booking_of(reservation) if isinstance(reservation, Reservation) else None
         if booking is None:
             found = yield Fetch(_id_of(reservation))
-            if not isinstance(found, Found):
+            if not isinstance(found, Found) and response is usage is cost is None:
                 return found
-            booking = Booking.of(found.record)
+            booking = Booking.of(found.record) if isinstance(found, Found) else Booking.unknown(_id_of(reservation))
         command = booking.at(response, usage, cost, self._knowledge.planner.tariffs.of)
         outcome = yield command
         self._tell_booking(command, outcome)
+        if (watch := watching()) is not None:
+            watch.booked(outcome)
         return outcome
 
 

@@ -26,6 +26,10 @@ class Driver:
     _knowledge: Knowledge
     _observers: Observers
 
+    def now_ms(self) -> int:
+        """Milliseconds since the epoch, by the clock of this Guard."""
+        return self._clock()
+
     def carry_out(self, command: Command) -> Outcome:
         """One command, one outcome."""
         outcome = self._backend.execute(command)
@@ -64,5 +68,6 @@ class Driver:
     def _tell_booking(self, command: Command, outcome: Outcome) -> None:
         self._tell_crossed(outcome)
         if isinstance(command, Settle):
+            self._knowledge.learn_length(command, outcome)
             flags = command.facts.get("flags", ())
             notices.tell(self._observers, notices.of_settle(outcome, flags, self._clock()))

@@ -26,6 +26,7 @@ LogKind = Literal[
     "overrun",
     "late",
     "uncertain",
+    "dead_letter",
     "policy",
 ]
 
@@ -153,6 +154,11 @@ def _of_line(line: Line) -> Iterator[LogLine]:
         named = cap["id"] if isinstance(cap, Mapping) else cap
         yield LogLine(at, "policy", named, user=line.user, detail=_steered(line.kind, body), id=line.id or None)
         return
+    if line.kind == "dead_letter":
+        usd = units.shown("usd", body["amounts"].get("usd", 0))
+        detail = f"settled when its id was forgotten: {usd:f} usd not booked"
+        yield LogLine(at, "dead_letter", detail=detail, id=line.id)
+        return
     yield from _of_caps(line, at)
     for kind, detail in _of_booking(body):
         yield LogLine(at, kind, user=line.user, detail=detail, id=line.id)
@@ -186,12 +192,13 @@ def _told(kind: LogKind, body: Mapping[str, Any], leg: Leg | None, share: int) -
 
 def _of_booking(body: Mapping[str, Any]) -> Iterator[tuple[LogKind, str]]:
     facts = body.get("facts", {})
+    cause = facts.get("cause", "no cause given")
     for unit, parts in body.get("overrun", {}).items():
-        yield "overrun", f"{units.shown(unit, parts):f} {unit} beyond the limit"
+        yield "overrun", f"{units.shown(unit, parts):f} {unit} beyond the limit: {cause.replace('_', ' ')}"
     if facts.get("late"):
         yield "late", "booked after its hold had ended"
     if "uncertain" in facts.get("flags", ()):
-        yield "uncertain", "expired, booked as expected" if facts.get("cause") == "expired" else "booked as expected"
+        yield "uncertain", "expired, booked as expected" if cause == "expired" else "booked as expected"
 
 
 def _steered(kind: str, body: Mapping[str, Any]) -> str:

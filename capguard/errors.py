@@ -3,7 +3,7 @@
     CapguardError
      ├── CapExceeded          (RuntimeError)   a cap refuses the call; nothing was spent
      ├── BackendUnavailable                   the ledger did not answer; never a refusal
-     ├── IdempotencyMismatch  (ValueError)     an id came back with other arguments
+     ├── IdempotencyMismatch  (ValueError)     an id came back with other arguments, or after its hold
      ├── IdentityMissing      (ValueError)     a cap counts per user and the call names none
      ├── PolicyError          (ValueError)     a policy that is refused, with every finding
      ├── UnknownModel         (LookupError)    no price, and the policy denies unknown models
@@ -84,7 +84,10 @@ class BackendUnavailable(CapguardError):
 
 
 class IdempotencyMismatch(CapguardError, ValueError):
-    """An id that is remembered came back with other arguments. Nothing changed."""
+    """An id that is remembered came back with other arguments, or after its call was released or had expired.
+
+    Nothing changed.
+    """
 
 
 class IdentityMissing(CapguardError, ValueError):

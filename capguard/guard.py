@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from typing import TYPE_CHECKING
 
+from capguard import dropped
 from capguard.acceptance import accepted
 from capguard.backends.base import Clock, run, system_clock
 from capguard.backends.disabled import DisabledBackend, is_disabled
@@ -14,23 +16,29 @@ from capguard.events import Observer, Observers
 from capguard.knowledge import Knowledge
 from capguard.ledger.waiting import WaitingLine
 from capguard.looking import Looking
-from capguard.plugins.manager import open_backend, plugged_observers
+from capguard.plugins.manager import open_backend, open_prices, plugged_observers
 from capguard.policy.load import load_policy
+from capguard.pricing.tokens import warm_up
 from capguard.publishing import PolicySource, policy_found
 from capguard.review import Review
+from capguard.shelf import Shelf
 from capguard.steering import Steering
 
 if TYPE_CHECKING:
     from capguard.policy.document import Policy
+    from capguard.pricing.sources import PriceSource
 
 
 class Guard(Calls, Looking, Steering, Review):
     """A ledger and the policy that holds for it.
 
-    `url` names the backend: `sqlite:///capguard.db` or `memory://`. `policy` is a path to TOML, YAML or JSON, a dict,
-    or a `Policy`. `namespace` keeps products apart in one backend. `clock` gives milliseconds since the epoch; the
-    default is the system's. One Guard serves many threads and event loops. With `CAPGUARD_DISABLED=1` every call
-    passes, loudly.
+    `url` names the backend: `sqlite:///capguard.db`, `redis://localhost`, `memory://`; a `redis.Redis` serves too, its
+    settings are cloned. `policy` is a path to TOML, YAML or JSON, a dict, or a `Policy`. `namespace` keeps products
+    apart in one backend. `clock` gives milliseconds since the epoch; the default is the system's. One Guard serves
+    many threads and event loops. With `CAPGUARD_DISABLED=1` every call passes, loudly.
+
+    `prices` names a price list that is laid over the bundled one: `litellm` for the installed one's, a file, or what a
+    plugin knows; it may change at any time. `warm` loads the vocabularies now rather than at the first calls.
 
     With `policy`, that is the truth for this process. Without it the backend holds the policy: `publish` changes it for
     everybody, `initial_policy` publishes the first. Overrides, grants and assigned plans always live in the backend.
@@ -40,39 +48,46 @@ class Guard(Calls, Looking, Steering, Review):
 
     def __init__(
         self,
-        url: str,
+        url: object,
         *,
         policy: PolicySource | None = None,
         initial_policy: PolicySource | None = None,
         namespace: str = "default",
         clock: Clock | None = None,
+        prices: PriceSource | str | None = None,
+        warm: bool = False,
     ):
         self._clock = clock or system_clock
+        self._shelf = Shelf(open_prices(prices))
         own = None if policy is None else accepted(policy)
         if is_disabled():
             self._backend = DisabledBackend(self._clock)
             lenient = without_refusals(own or accepted(initial_policy or {}))
-            self._knowledge = Knowledge(lenient, None if own is not None else 0)
+            self._knowledge = Knowledge(lenient, None if own is not None else 0, self._shelf)
         else:
             self._backend = open_backend(url, namespace=namespace, clock=self._clock)
-            self._knowledge = Knowledge(own, None) if own is not None else self._found(initial_policy)
+            self._knowledge = self._found(initial_policy) if own is None else Knowledge(own, None, self._shelf)
         self._line = WaitingLine()
         self._observers = Observers(plugged_observers())
+        self._shelf.watch()
+        if warm:
+            warm_up()
 
     @classmethod
     def from_env(cls) -> Guard:
-        """A Guard from CAPGUARD_URL (default `sqlite:///capguard.db`), CAPGUARD_POLICY, a path, and CAPGUARD_NAMESPACE.
+        """A Guard from CAPGUARD_URL (`sqlite:///capguard.db`), CAPGUARD_POLICY, _PRICES, two paths, and _NAMESPACE.
 
         Without CAPGUARD_POLICY the published policy of the backend holds.
         """
         url = os.environ.get("CAPGUARD_URL") or "sqlite:///capguard.db"
         namespace = os.environ.get("CAPGUARD_NAMESPACE") or "default"
-        return cls(url, policy=os.environ.get("CAPGUARD_POLICY") or None, namespace=namespace)
+        prices = os.environ.get("CAPGUARD_PRICES") or None
+        return cls(url, policy=os.environ.get("CAPGUARD_POLICY") or None, namespace=namespace, prices=prices)
 
     def _found(self, initial: PolicySource | None) -> Knowledge:
         """The policy of the backend, which may change at any time."""
         published = run(policy_found(initial), self._backend)
-        return Knowledge(load_policy(dict(published.body)), published.revision)
+        return Knowledge(load_policy(dict(published.body)), published.revision, self._shelf)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._backend.url!r})"
@@ -98,17 +113,21 @@ class Guard(Calls, Looking, Steering, Review):
     # ending
 
     def flush(self) -> None:
-        """Wait until everything that was said is booked. Every verb books before it returns, so nothing is left."""
+        """Wait until everything is booked: what the garbage collector found, a moment later than the rest."""
+        dropped.flush()
 
     async def aflush(self) -> None:
         """As `flush`."""
+        await asyncio.to_thread(dropped.flush)
 
     def close(self) -> None:
         """Give back the backend's connections. Holds stay in the ledger until their time is over."""
+        dropped.flush()
         self._backend.close()
 
     async def aclose(self) -> None:
-        self.close()
+        await self.aflush()
+        self._backend.close()
 
     def __enter__(self) -> Guard:
         return self

@@ -6,12 +6,15 @@ import threading
 from collections import OrderedDict
 
 from capguard.arguments import Request
+from capguard.habits import Habits
 from capguard.identity import Identity
-from capguard.ledger.outcomes import Revised, Stale
+from capguard.ledger.commands import Settle
+from capguard.ledger.outcomes import Outcome, Revised, Settled, Stale
 from capguard.planner import Draft, Overview, Planner
 from capguard.policy.document import Policy
 from capguard.policy.load import load_policy
 from capguard.policy.profile import NO_PROFILE, UserProfile
+from capguard.shelf import Shelf
 
 PROFILES = 65_536
 """Profiles that a process remembers; the ones it used last."""
@@ -23,9 +26,12 @@ class Knowledge:
     A backend that has newer ones answers `Stale` with them, so nothing here needs to be watched or to expire.
     """
 
-    def __init__(self, policy: Policy, revision: int | None):
+    def __init__(self, policy: Policy, revision: int | None, shelf: Shelf | None = None):
         self._lock = threading.Lock()
-        self._planner = Planner(policy)
+        self._shelf = Shelf() if shelf is None else shelf
+        self.habits = Habits()
+        self._prices = self._shelf.at(0)
+        self._planner = Planner(policy, self._prices, self.habits)
         self._revision = revision
         self._profiles: OrderedDict[str, UserProfile] = OrderedDict()
 
@@ -38,11 +44,14 @@ class Knowledge:
         """The revision of the published policy; None where the process brought its own."""
         return self._revision
 
-    def draft(self, request: Request, now_ms: int, *, book: bool) -> Draft:
+    def draft(self, request: Request, now_ms: int, *, book: bool, bound: bool = False) -> Draft:
         """A call as the policy and the profile that are known would have it."""
+        prices = self._shelf.at(now_ms)
         with self._lock:
+            if prices is not self._prices:  # others hold since the last call
+                self._prices, self._planner = prices, Planner(self._planner.policy, prices, self.habits)
             planner, revision = self._planner, self._revision
-        draft = planner.draft(request, self.profile(request.identity.user), now_ms, book=book)
+        draft = planner.draft(request, self.profile(request.identity.user), now_ms, book=book, bound=bound)
         return draft if revision is None else draft._replace(policy=revision)
 
     def overview(self, identity: Identity, now_ms: int) -> Overview:
@@ -62,6 +71,17 @@ class Knowledge:
         if stale.policy is not None:
             self.learn_policy(stale.policy)
 
+    def learn_length(self, command: Settle, outcome: Outcome) -> None:
+        """How long a reply was that a provider reported. One that `strict` may have cut short counts twice as long."""
+        usage, flags = command.facts.get("usage"), command.facts.get("flags", ())
+        if not usage or "uncertain" in flags or not isinstance(outcome, Settled) or outcome.replayed:
+            return
+        made, length = outcome.record.made, usage.get("output_tokens", 0)
+        cut = "strict" in made.facts and 0 < made.held.get("output_tokens", 0) <= length
+        choices = made.facts.get("choices", 1)
+        if "how_output" in made.facts and length:
+            self.habits.learn(made.identity.get("feature"), made.model, -(-length * (2 if cut else 1) // choices))
+
     def learn_profile(self, user: str, revised: Revised) -> None:
         with self._lock:
             self._profiles[user] = UserProfile.of(revised)
@@ -73,6 +93,7 @@ class Knowledge:
         """Switch to another revision of the published policy. One that brought its own keeps it."""
         if self._revision is None or self._revision == revised.revision:
             return
-        planner = Planner(load_policy(dict(revised.body)))
+        policy = load_policy(dict(revised.body))
         with self._lock:
+            planner = Planner(policy, self._prices, self.habits)
             self._planner, self._revision = planner, revised.revision

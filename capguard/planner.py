@@ -8,15 +8,17 @@ from typing import Any, NamedTuple
 
 from capguard.arguments import NO_NEEDS, Request
 from capguard.booking import Booking
+from capguard.habits import Habits
 from capguard.identity import Identity, context
-from capguard.ledger.caps import Amounts, Leg
+from capguard.ledger.caps import Leg
 from capguard.ledger.commands import Candidate, OnExpiry, Reserve, Scale
+from capguard.ledger.ids import RETENTION_MS
 from capguard.ledger.units import BUILT_IN
+from capguard.options import Option, Options
 from capguard.policy.document import Cap, Policy
 from capguard.policy.profile import UserProfile
 from capguard.policy.resolve import apply, every_cap
-from capguard.pricing.estimate import estimate
-from capguard.pricing.tariff import Tariff
+from capguard.pricing.book import PriceBook
 from capguard.pricing.usage import Usage
 from capguard.results import Reservation
 from capguard.routes import Route, Routes
@@ -27,28 +29,6 @@ TTL_MS = 120_000
 
 GRACE_MS = 30_000
 """How long a hold still counts after its time to live, for a settle that is on its way."""
-
-RETENTION_MS = 24 * 3600 * 1000
-"""How long an id is remembered after its call has ended."""
-
-
-class Option(NamedTuple):
-    """What one model of a route would count for one call, and how that was found."""
-
-    tariff: Tariff
-    rates: Mapping[str, Any]
-    held: Amounts
-    expected: Amounts
-    how: str
-    usage: Usage | None = None
-
-    def scale(self, choices: int) -> Scale | None:
-        """How the amounts grow with the output limit, where an estimate says it."""
-        if self.usage is None or not self.usage.output_tokens:
-            return None
-        without = replace(self.usage, output_tokens=0, reasoning_tokens=0)
-        limit = self.usage.output_tokens // choices
-        return Scale(limit, self.tariff.bound(without), self.tariff.per_output(choices))
 
 
 class Draft(NamedTuple):
@@ -61,6 +41,7 @@ class Draft(NamedTuple):
     book: bool
     policy: int | None = None
     thresholds: tuple[int, ...] = ()
+    strict: bool = False
 
     def command(self, now_ms: int, *, waits: bool = False) -> Reserve:
         """The command for `now_ms`: legs for the periods that contain it. Raises IdentityMissing."""
@@ -101,6 +82,12 @@ class Draft(NamedTuple):
         """What the entry says besides amounts: how they were found, and what the caller should be told."""
         asked = self.options[0]
         facts: dict[str, Any] = {"how": asked.how}
+        if asked.usage is not None:
+            facts["how_output"] = asked.how_output
+            if self.request.choices > 1:
+                facts["choices"] = self.request.choices
+        if self.strict:
+            facts["strict"] = True
         if len(self.options) > 1:
             facts["asked"] = self.request.model
         flags = asked.tariff.flags
@@ -124,17 +111,24 @@ class Overview(NamedTuple):
 
 
 class Planner:
-    """One policy with its prices: turns requests into drafts. Immutable, shared by all threads."""
+    """One policy with its prices: turns requests into drafts. Immutable, shared by all threads.
 
-    def __init__(self, policy: Policy):
+    `habits`, which go on learning, say how long replies are.
+    """
+
+    def __init__(self, policy: Policy, book: PriceBook | None = None, habits: Habits | None = None):
         self.policy = policy
-        self.tariffs = Tariffs(policy)
+        self.tariffs = Tariffs(policy, book)
+        self._options = Options(policy, self.tariffs, Habits() if habits is None else habits)
         self._routes = Routes(policy, self.tariffs)
         self._thresholds = tuple(int(share * 1_000_000) for share in policy.alerts.thresholds)
         self.units = frozenset((*BUILT_IN, *policy.units, *(cap.unit or "usd" for cap in every_cap(policy))))
 
-    def draft(self, request: Request, profile: UserProfile, now_ms: int, *, book: bool = False) -> Draft:
-        """A call as this policy and a profile have it; with `book`, for one step without steering.
+    def draft(
+        self, request: Request, profile: UserProfile, now_ms: int, *, book: bool = False, bound: bool = False
+    ) -> Draft:
+        """A call as this policy and a profile have it; with `book`, for one step without steering; with `bound`, held
+        at what it can cost at most, without counting its input.
 
         Raises UnknownModel, IdentityMissing.
         """
@@ -151,9 +145,10 @@ class Planner:
         route = self._routes.of(
             request.identity, model, profile, now_ms, steered=steered, needs=needs, caps=request.caps
         )
-        priced = zip(route.models, route.tariffs, route.rates, strict=True)
-        options = tuple([self._option(request, *each) for each in priced])
-        return Draft(request, route, options, self.policy.failure.on_expiry, book, None, self._thresholds)
+        priced = zip(route.models, route.tariffs, route.rates, route.span(now_ms).legs, strict=True)
+        options = tuple([self._options.of(request, *each, bound=bound) for each in priced])
+        strict = self.policy.estimate.strict and request.rewritable and not book and request.known is None
+        return Draft(request, route, options, self.policy.failure.on_expiry, book, None, self._thresholds, strict)
 
     def overview(self, identity: Identity, profile: UserProfile, now_ms: int) -> Overview:
         """Every cap that applies to `identity`, those that match a model among them, and every source."""
@@ -199,34 +194,3 @@ class Planner:
         if model is not None and model != booking.model:
             booking = booking._replace(model=model, tariff=self.tariffs.of(model, booking.plan))
         return replace(reservation, model=model, params=params, booking=booking), booking
-
-    def _option(self, request: Request, model: str | None, tariff: Tariff, rates: Mapping[str, Any]) -> Option:
-        known = request.known
-        if known is None and tariff.price is None:
-            tariff = self.tariffs.of_nameless(request.identity.plan)
-            return self._estimated(request, "", tariff, tariff.to_dict())
-        if known is None:
-            return self._estimated(request, model or "", tariff, rates)
-        if isinstance(known, Usage):
-            amounts: Amounts = tariff.amounts(known)
-            return Option(tariff, rates, amounts, amounts, "usage")
-        amounts = {**known, "requests": 1}
-        if "usd" in known:
-            amounts["billed"] = tariff.billed(known["usd"])
-        return Option(tariff, rates, amounts, amounts, "given")
-
-    def _estimated(self, request: Request, model: str, tariff: Tariff, rates: Mapping[str, Any]) -> Option:
-        assert tariff.price is not None
-        limit = request.output_limit
-        found = estimate(
-            tariff.price,
-            model,
-            **request.prompt,
-            max_tokens=None if limit is None else limit[1],
-            n=request.n,
-            default_output=self.policy.estimate.output,
-        )
-        held = tariff.bound(found.held)
-        same = found.expected == found.held and tariff.list_price is None
-        expected = held if same else tariff.amounts(found.expected)
-        return Option(tariff, rates, held, expected, found.how, found.held)

@@ -1,4 +1,4 @@
-"""What a report says: who spent what, what each plan earns, what caps that only watch would have blocked."""
+"""What a report says: who spent what, what each plan earns, what caps refused, what those that watch would have."""
 
 from __future__ import annotations
 
@@ -70,8 +70,23 @@ class ShadowRow:
 
 
 @dataclass(frozen=True, slots=True)
+class DenialRow:
+    """How often a cap refused a call of one group. A call that two caps refuse counts for both.
+
+    `key` is None where the cap does not count per the report's field: then nobody knows whom it refused.
+    """
+
+    cap: str
+    key: str | None
+    times: int
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
-    """The calls that were reserved within [since, until), by one field; dearest group first."""
+    """The calls that were reserved within [since, until), by one field; dearest group first.
+
+    `denials` are the refusals of those minutes, as far back as the backend keeps them; most first.
+    """
 
     by: str
     since: datetime
@@ -79,6 +94,7 @@ class Report:
     rows: tuple[ReportRow, ...]
     total: ReportRow
     shadow: tuple[ShadowRow, ...]
+    denials: tuple[DenialRow, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON: amounts as text, times as ISO 8601."""
@@ -89,6 +105,7 @@ class Report:
             "rows": [_plain(row) for row in self.rows],
             "total": _plain(self.total),
             "shadow": [_plain(row) for row in self.shadow],
+            "denials": [_plain(row) for row in self.denials],
         }
 
 

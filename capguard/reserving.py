@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from functools import partial
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from capguard import answers, notices
+from capguard.admitting import Sizing
 from capguard.arguments import Request, checked_id
 from capguard.booking import Booking
 from capguard.driver import Driver
-from capguard.errors import BackendUnavailable
+from capguard.errors import BackendUnavailable, CapExceeded
 from capguard.ledger.commands import Release, Reserve
-from capguard.ledger.flows import Aim, Flow, reserving, waiting
+from capguard.ledger.flows import Aim, Flow, waiting
+from capguard.ledger.ids import RETENTION_MS
 from capguard.ledger.outcomes import Denied, Outcome, Stale
 from capguard.ledger.waiting import WaitingLine
-from capguard.planner import RETENTION_MS, Draft
+from capguard.planner import Draft
 from capguard.results import Reservation
+from capguard.watch import watching
 
 if TYPE_CHECKING:
     from capguard.pricing.tariff import Tariff
@@ -33,12 +37,14 @@ class Reserving(Driver):
     def hold(self, request: Request) -> tuple[Reservation, Booking]:
         """Reserve a request that was read already."""
         waits = not _in_event_loop()  # a throttle cap must not stop the loop that it is asked in
-        return self._told(*self._run(self._reserving(request, waits=waits)))
+        with _reported():
+            return self._told(*self._run(self._reserving(request, waits=waits)))
 
     async def ahold(self, request: Request) -> tuple[Reservation, Booking]:
         """As `hold`, without blocking the event loop. Cancelled, it drops a hold that the caller never learns of."""
         try:
-            return self._told(*await self._arun(self._reserving(request, waits=True)))
+            with _reported():
+                return self._told(*await self._arun(self._reserving(request, waits=True)))
         except asyncio.CancelledError:
             await self._drop(request.id)
             raise
@@ -78,9 +84,9 @@ class Reserving(Driver):
         """Reserve with what is known, learning what is newer; the draft that it came to, and its outcome."""
         drafts: list[Draft] = []
 
-        def build(now_ms: int | None, *, waits: bool = False) -> Reserve:
+        def build(now_ms: int | None, waits: bool = False, bound: bool = True) -> Reserve:
             at_ms = self._clock() if now_ms is None else now_ms
-            drafts[:] = [self._knowledge.draft(request, at_ms, book=book)]
+            drafts[:] = [self._knowledge.draft(request, at_ms, book=book, bound=bound)]
             return drafts[0].command(at_ms, waits=waits)
 
         def learn(stale: Stale) -> None:
@@ -88,10 +94,8 @@ class Reserving(Driver):
             self._knowledge.learn(request.identity.user, stale)
 
         def attempt(aim: Aim) -> Flow[Outcome]:
-            made = partial(build, waits=aim == "wait")
-            outcome = yield from reserving(made, learn, check_only=check_only or aim == "look")
-            self._tell_crossed(outcome)
-            return outcome
+            looking = check_only or aim == "look"
+            return (yield from sizing.attempt(check_only=looking, waits=aim == "wait", book=book))
 
         def throttles() -> tuple[str, ...]:
             return tuple(leg.meter for leg in build(None).candidates[0].legs if leg.action == "throttle")
@@ -99,8 +103,23 @@ class Reserving(Driver):
         def on_wait(outcome: Denied) -> None:
             notices.tell(self._observers, notices.of_throttle(outcome, request.id, drafts[0].route.named))
 
+        sizing = Sizing(request, build, lambda: drafts[0], learn, self._tell_crossed)
         outcome = yield from waiting(attempt, self._line, throttles, on_wait) if waits else attempt("last")
         return drafts[0], outcome
+
+
+@contextmanager
+def _reported() -> Iterator[None]:
+    """Let the host that serves this request know whether its call was let through."""
+    watch = watching()
+    try:
+        yield
+    except (CapExceeded, BackendUnavailable) as error:
+        if watch is not None:
+            watch.refuses(error)
+        raise
+    if watch is not None:
+        watch.admitted()
 
 
 def _in_event_loop() -> bool:

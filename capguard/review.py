@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from capguard import answers
+from capguard.denials import Denials
 from capguard.driver import Driver
 from capguard.enforcement import LogLine, LogReader
 from capguard.errors import PolicyError
 from capguard.fold import Fold
 from capguard.identity import Identity
-from capguard.ledger.commands import Journal, PolicyInForce
+from capguard.ledger.commands import Journal, PolicyInForce, Refusals
 from capguard.ledger.flows import Flow
 from capguard.ledger.outcomes import Nothing, Outcome, Published, Revised
 from capguard.ledger.windows import parse
@@ -21,7 +22,7 @@ from capguard.policy.document import Policy
 from capguard.policy.holding import Holding, holding
 from capguard.policy.load import document_hash, load_policy
 from capguard.readable import instant
-from capguard.report import Report
+from capguard.report import DenialRow, Report
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +73,8 @@ class Review(Driver):
         """Who spent what: the calls reserved within [since, until), by an identity field, `model` or `tag:<name>`.
 
         The default is the calendar month that is on, in the policy's timezone, up to now. By plan it also tells what
-        each plan earned and which users cost more than their price. Raises ValueError for another `by`, for naive times
-        and for a `since` that is not before `until`.
+        each plan earned and which users cost more than their price. Refusals stand beside it, in whole minutes. Raises
+        ValueError for another `by`, for naive times and for a `since` that is not before `until`.
         """
         return self._run(self._reporting(by, since, until))
 
@@ -117,7 +118,8 @@ class Review(Driver):
             lines = answers.lines((yield page))
             fold.add(lines)
             page = answers.next_page(page, lines)
-        return fold.report()
+        denials = yield from _refused(by, since_ms, until_ms)
+        return replace(fold.report(), denials=denials)
 
     def _span(self, policy: Policy, since: datetime | None, until: datetime | None) -> tuple[int, int]:
         since_ms, until_ms = answers.epoch_ms("since", since), answers.epoch_ms("until", until)
@@ -153,6 +155,14 @@ class Review(Driver):
         yield from self._learning(user)
         profile = self._knowledge.profile(user)
         return holding(self._knowledge.planner.policy, Identity(user=user, plan=plan), profile, self._clock())
+
+
+def _refused(by: str, since_ms: int, until_ms: int) -> Flow[tuple[DenialRow, ...]]:
+    denials, page = Denials(by), Refusals(since_ms, until_ms, answers.PAGE)
+    while rows := answers.refusal_counts((yield page)):
+        denials.add(rows)
+        page = page._replace(after=rows[-1].place)
+    return denials.rows()
 
 
 def _revised(outcome: Outcome) -> Revised:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
-from capguard.acceptance import target_findings
+from capguard.acceptance import is_dearer, target_findings
 from capguard.errors import Finding, PolicyError
 from capguard.identity import Identity
 from capguard.ledger.caps import Leg
@@ -19,6 +19,7 @@ from capguard.policy.downgrade import MAX_CANDIDATES, cheaper
 from capguard.policy.funding import Funding
 from capguard.policy.profile import UserProfile
 from capguard.policy.resolve import Rulebook, Scoped, apply, every_cap
+from capguard.pricing.downgrades import table
 from capguard.pricing.tariff import Tariff
 from capguard.tariffs import Tariffs
 
@@ -103,9 +104,9 @@ class Routes:
 
     def __init__(self, policy: Policy, tariffs: Tariffs):
         self.rulebook = Rulebook(policy)
-        self._policy = policy
         self._tariffs = tariffs
         self._steers = any(cap.action == "downgrade" for cap in every_cap(policy))
+        self._cheaper = {**table(), **policy.downgrade} if policy.curated_downgrades else policy.downgrade
         self._anonymous = policy.failure.missing_identity == "anonymous"
         self._remembered = lru_cache(_REMEMBERED)(self._find)
         self._amiss = lru_cache(_REMEMBERED)(self._find_amiss)
@@ -116,7 +117,7 @@ class Routes:
             raise PolicyError([*dict.fromkeys(findings)])
 
     def _find_amiss(self, cap: Cap) -> tuple[Finding, ...]:
-        return tuple(target_findings(self._policy, self._tariffs.known, cap))
+        return tuple(target_findings(self.rulebook.policy, self._tariffs.known, cap))
 
     def may_steer(self, caps: tuple[Cap, ...], profile: UserProfile) -> bool:
         """Whether some cap may lead a call to a cheaper model: of the policy, of the call, or changed for its user."""
@@ -177,8 +178,8 @@ class Routes:
     def _ladder(self, identity: Identity, model: str, needs: frozenset[str], caps: tuple[Scoped, ...]) -> Ladder:
         """The models to consider, and for each the step that every downgrade cap would take from it.
 
-        A cap leads to its own `to`, else to what the policy's map names; past models that lack what the call needs, on
-        to the cheaper ones. Steps only lead forward, so every chain ends.
+        A cap leads to its own `to`, else to what the policy's map names; past models that lack what the call needs, or
+        that are dearer than the one they would replace, on to cheaper ones. Steps only lead forward: every chain ends.
         """
         models: list[str] = [model]
         steps: list[Mapping[str, int]] = []
@@ -190,7 +191,7 @@ class Routes:
             for cap in steering:
                 if not cap.applies(identity, current):
                     continue
-                target = self._fit(cap.rule.to or cheaper(self._policy.downgrade, current), needs, unfit)
+                target = self._fit(cap.rule.to or cheaper(self._cheaper, current), current, needs, unfit)
                 if target is not None and target not in models and len(models) < MAX_CANDIDATES:
                     models.append(target)
                 if target in models and models.index(target) > len(steps):
@@ -198,11 +199,19 @@ class Routes:
             steps.append(taken)
         return Ladder(tuple(models), tuple(steps), tuple(dict.fromkeys(unfit)))
 
-    def _fit(self, target: str | None, needs: frozenset[str], unfit: list[str]) -> str | None:
-        """`target`, or the next cheaper model that has what the call needs; those that do not are put to `unfit`."""
+    def _fit(self, target: str | None, current: str, needs: frozenset[str], unfit: list[str]) -> str | None:
+        """`target`, or the next cheaper model that may stand in for `current`; those without `needs` go to `unfit`."""
         for _ in range(MAX_CANDIDATES):
-            if target is None or not self._tariffs.lacks(target, needs):
+            if target is None:
+                break
+            if self._tariffs.lacks(target, needs):
+                unfit.append(target)
+            elif not self._is_dearer(target, current):
                 return target
-            unfit.append(target)
-            target = cheaper(self._policy.downgrade, target)
+            target = cheaper(self._cheaper, target)
         return None
+
+    def _is_dearer(self, target: str, current: str) -> bool:
+        """Whether a pattern leads to a dearer model: at load it was right for some of the models that it names."""
+        found, asked = self._tariffs.known(target), self._tariffs.known(current)
+        return found is not None and asked is not None and is_dearer(found, asked)

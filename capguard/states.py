@@ -18,7 +18,9 @@ from capguard.readable import instant, plain
 class CapState:
     """One cap as one identity sees it: `limit`, `settled`, `held`, `remaining` in `unit`; money is Decimal dollars.
 
-    `scope` names whom the cap counts. `fraction` is used / limit, 0.0 to above 1.0. `resets_at` is None for a lifetime.
+    `scope` names whom the cap counts. `fraction` is used / limit, 0.0 to above 1.0. `since` is when what the window
+    counts began: the start of the period, of a rolling window its length ago; a cap that was put in force later without
+    backfill counts what came after that. `resets_at` is when it starts afresh. Both are None for a lifetime.
     """
 
     id: str
@@ -29,6 +31,7 @@ class CapState:
     held: Decimal
     overrun: Decimal
     action: str
+    since: datetime | None
     resets_at: datetime | None
 
     @property
@@ -44,9 +47,12 @@ class CapState:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON: amounts as text, times as ISO 8601."""
         amounts = {name: plain(getattr(self, name)) for name in ("limit", "settled", "held", "remaining", "overrun")}
-        resets_at = self.resets_at.isoformat() if self.resets_at else None
+        times = {
+            name: moment.isoformat() if moment else None
+            for name, moment in (("since", self.since), ("resets_at", self.resets_at))
+        }
         words = {"id": self.id, "scope": dict(self.scope), "unit": self.unit, "action": self.action}
-        return {**words, **amounts, "fraction": round(self.fraction, 6), "resets_at": resets_at}
+        return {**words, **amounts, "fraction": round(self.fraction, 6), **times}
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +106,14 @@ class CapStates(Sequence[CapState]):
 
     def __contains__(self, key: object) -> bool:
         return any(key in (cap.id, cap) for cap in self._caps)
+
+    def __eq__(self, other: object) -> bool:
+        """Equal are the same caps, standing the same, in the same order."""
+        return self._caps == other._caps if isinstance(other, CapStates) else NotImplemented
+
+    def __hash__(self) -> int:
+        """By their ids: a scope is a mapping, which has no hash."""
+        return hash(tuple(cap.id for cap in self._caps))
 
     def __repr__(self) -> str:
         return f"CapStates({list(self._caps)!r})"
@@ -160,5 +174,6 @@ def shown(leg: Leg, meter: MeterState) -> dict[str, Any]:
         "held": units.shown(leg.unit, meter.held),
         "overrun": units.shown(leg.unit, meter.overrun),
         "action": leg.action,
+        "since": instant(leg.since) if leg.since else None,
         "resets_at": instant(leg.ends),
     }

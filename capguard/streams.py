@@ -26,6 +26,7 @@ class _Metered:
         self._inside = inside
         self._aside = call if inside else None
         self._reader = reader
+        self._cut = False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._source, name)
@@ -38,7 +39,7 @@ class _Metered:
     def __del__(self) -> None:
         """A stream that was dropped books what was seen of it."""
         if "_reader" in self.__dict__:
-            self._call.book(self._call.end_stream(None, whole=False))
+            self._call.finish_stream(whole=False)
 
 
 class SyncStream(_Metered):
@@ -61,6 +62,9 @@ class SyncStream(_Metered):
         return self._step(lambda: self._source.throw(*error))
 
     def _step(self, advance: Callable[[], Any]) -> Any:
+        if self._cut:
+            self.close()
+            raise StopIteration
         self._swap()
         try:
             chunk = advance()
@@ -73,6 +77,7 @@ class SyncStream(_Metered):
         finally:
             self._swap()
         self._reader.feed(chunk)
+        self._cut = not self._call.passed()
         return chunk
 
     def _iterator(self) -> Iterator[Any]:
@@ -95,7 +100,7 @@ class SyncStream(_Metered):
         self.close()
 
     def _end(self, error: BaseException | None, *, whole: bool) -> None:
-        self._call.book(self._call.end_stream(error, whole=whole))
+        self._call.finish_stream(error, whole=whole)
 
 
 class AsyncStream(_Metered):
@@ -116,6 +121,9 @@ class AsyncStream(_Metered):
         return await self._step(lambda: self._source.athrow(error))
 
     async def _step(self, advance: Callable[[], Awaitable[Any]]) -> Any:
+        if self._cut:
+            await self.aclose()
+            raise StopAsyncIteration
         self._swap()
         try:
             chunk = await advance()
@@ -128,6 +136,7 @@ class AsyncStream(_Metered):
         finally:
             self._swap()
         self._reader.feed(chunk)
+        self._cut = not await self._call.apassed()
         return chunk
 
     def _aiterator(self) -> AsyncIterator[Any]:
@@ -154,4 +163,4 @@ class AsyncStream(_Metered):
         await self.aclose()
 
     async def _aend(self, error: BaseException | None, *, whole: bool) -> None:
-        await self._call.abook(self._call.end_stream(error, whole=whole))
+        await self._call.afinish_stream(error, whole=whole)

@@ -9,17 +9,19 @@ from capguard.errors import UnknownModel
 from capguard.ledger.money import NANO, parts_of, pico_per_unit
 from capguard.policy.document import Policy, PriceRates, UnitRates
 from capguard.policy.globs import best_match
-from capguard.pricing.book import Origin, Price, bundled
+from capguard.pricing.book import PriceBook, bundled
+from capguard.pricing.price import Origin, Price
 from capguard.pricing.tariff import Tariff, UnitRate, markup_of
 
 MILLION = 1_000_000
 
 
 class Tariffs:
-    """The tariffs of one policy. Immutable, shared by all threads; what was looked up is remembered."""
+    """The tariffs of one policy over one price book. Immutable, shared by all threads; look-ups are remembered."""
 
-    def __init__(self, policy: Policy):
+    def __init__(self, policy: Policy, book: PriceBook | None = None):
         self._policy = policy
+        self.book = bundled() if book is None else book
         self._markups = {name: markup_of(plan.markup) for name, plan in policy.plans.items()}
         self.price = lru_cache(1024)(self._find_price)
         self._listed = lru_cache(1024)(self._find_listed)
@@ -43,23 +45,34 @@ class Tariffs:
         return self.known(model) or self._unknown(model, f"model {model!r} has no known price")
 
     def known(self, model: str) -> Price | None:
-        """The user's exact name, the user's pattern, the bundled book; None for a model without a price."""
-        return _own(self._policy.prices, model) or bundled().find(model)
+        """The user's exact name, the user's pattern, the book; None for a model without a price.
+
+        A deployment that has no price of its own is looked up as the model behind it.
+        """
+        behind = self.behind(model)
+        return _own(self._policy.prices, model) or _own(self._policy.prices, behind) or self.book.find(behind)
 
     def _find_listed(self, model: str, plan: str) -> Price | None:
         """What the customers of `plan` pay for `model`, where the plan has a price of its own for it."""
-        return _own(self._policy.plans[plan].prices, model) if plan in self._policy.plans else None
+        if plan not in self._policy.plans:
+            return None
+        listed = self._policy.plans[plan].prices
+        return _own(listed, model) or _own(listed, self.behind(model))
 
-    @staticmethod
-    def lacks(model: str, needs: frozenset[str]) -> bool:
+    def behind(self, model: str) -> str:
+        """The model behind a deployment's name, with its host's prefix or without; any other name as it is."""
+        deployments = self._policy.deployments
+        return deployments.get(model) or deployments.get(model.rpartition("/")[2]) or model
+
+    def lacks(self, model: str, needs: frozenset[str]) -> bool:
         """Whether `model` is known to be without one of the features `needs`."""
-        listed = bundled().find(model) if needs else None
+        listed = self.book.find(self.behind(model)) if needs else None
         return listed is not None and not needs <= listed.features
 
     def _unknown(self, model: str, why: str) -> Price:
         failure = self._policy.failure
         if failure.unknown_model == "deny":
-            close = ", ".join(bundled().closest(model)) if model else ""
+            close = ", ".join(self.book.closest(model)) if model else ""
             hint = f"; did you mean {close}?" if close else ""
             remedy = f'give it one under [prices."{model or "name"}"], or set unknown_model to ceiling'
             raise UnknownModel(f"{why}{hint} {remedy}")

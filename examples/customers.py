@@ -15,7 +15,8 @@ from capguard import CapExceeded, Guard
 from capguard.testing import ManualClock
 
 POLICY = Path(__file__).with_name("customers.toml")
-COLUMNS = ("included", "promo", "top-up", "overage", "week", "margin")
+PAYS, COUNTS = ("included", "promo", "top-up"), ("overage", "week", "margin")
+COLUMNS = PAYS + COUNTS
 WIDTHS = (9, 6, 6, 7, 6, 6)
 
 
@@ -54,6 +55,7 @@ def main() -> None:
     """A month of one customer, and the first day of the next."""
     clock = ManualClock(datetime(2026, 3, 3, 9, tzinfo=UTC))
     with Guard("memory://", policy=POLICY, clock=clock) as guard:
+        row("", ["pays:", *[""] * (len(PAYS) - 1), "counts:", *[""] * (len(COUNTS) - 1)])
         row("", [*COLUMNS])
         row("", ["of 50", "of 20", "of 10", "of 20", "of 15", "of 40"])
         guard.grant(user="ann", amount=20, until=datetime(2026, 4, 1, tzinfo=UTC), id="promo")

@@ -3,7 +3,8 @@
     python scripts/compile_prices.py --as-of 2026-11-22
 
 LiteLLM's file is read as data (MIT, Copyright 2023 Berri AI); litellm itself is never imported. The same input gives
-the same bytes. Rows that cannot be true are left out and named: a model left out is unknown, never free.
+the same bytes. Rows that cannot be true are left out and named: a model left out is unknown, never free. Where
+scripts/raised_prices.json, which check_prices.py writes, has a higher price, that one is taken.
 """
 
 from __future__ import annotations
@@ -13,47 +14,28 @@ import gzip
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from datetime import date
-from decimal import Decimal
+from fractions import Fraction
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from capguard.ledger.money import pico_per_unit  # noqa: E402
-from capguard.pricing.book import canonical  # noqa: E402
+from capguard.pricing import litellm_map, price_file  # noqa: E402
+from capguard.pricing.book import packed  # noqa: E402
 
 SNAPSHOT = ROOT / "capguard/pricing/snapshot.json.gz"
 RETIRED = ROOT / "scripts/retired_prices.json"
-MODES = {"chat", "completion", "responses", "embedding"}
-NOT_MODELS = {"sample_spec", "fallback_generalizations"}
+RAISED = ROOT / "scripts/raised_prices.json"
 MAKERS = {
-    *("ai21", "anthropic", "azure", "azure_ai", "azure_text", "bedrock", "bedrock_converse", "bedrock_mantle"),
-    *("cerebras", "codestral", "cohere", "cohere_chat", "dashscope", "deepinfra", "deepseek", "fireworks_ai"),
-    *("fireworks_ai-embedding-models", "gemini", "groq", "meta_llama", "minimax", "mistral", "moonshot", "openai"),
-    *("perplexity", "sambanova", "text-completion-codestral", "text-completion-openai", "together_ai", "vertex_ai"),
-    *("voyage", "xai", "zai"),
+    *("ai21", "anthropic", "assemblyai", "azure", "azure_ai", "azure_text", "bedrock", "bedrock_converse"),
+    *("bedrock_mantle", "cerebras", "codestral", "cohere", "cohere_chat", "dashscope", "deepgram", "deepinfra"),
+    *("deepseek", "elevenlabs", "fireworks_ai", "fireworks_ai-embedding-models", "gemini", "groq", "jina_ai"),
+    *("meta_llama", "minimax", "mistral", "moonshot", "openai", "perplexity", "sambanova"),
+    *("text-completion-codestral", "text-completion-openai", "together_ai", "vertex_ai", "voyage", "xai", "zai"),
 }
-FEATURES = {
-    "supports_vision": "vision",
-    "supports_function_calling": "tools",
-    "supports_reasoning": "reasoning",
-    "supports_response_schema": "schema",
-    "supports_prompt_caching": "caching",
-    "supports_audio_input": "audio_input",
-    "supports_audio_output": "audio_output",
-    "supports_pdf_input": "pdf",
-    "supports_web_search": "web_search",
-    "supports_computer_use": "computer_use",
-}
-NAMES = sorted(FEATURES.values())
-MILLION = 10**6
-DEAREST = {"input": 150 * MILLION, "output": 600 * MILLION, "embedding": 10 * MILLION}
-"""The highest believable rates, in pico-dollars per token: o1-pro is the dearest model ever listed, 150/600 per M."""
 
 
 def main() -> None:
@@ -62,102 +44,67 @@ def main() -> None:
     options.add_argument("--out", type=Path, default=SNAPSHOT, help="the file to write")
     chosen = options.parse_args()
     dropped: Counter[str] = Counter()
-    models = {**retired_rows(), **dict(listed_rows(dropped))}
-    data = canonical(
+    models = compiled(dropped)
+    raised = raise_prices(models)
+    data = packed(
+        models,
+        {},
         {
             "as_of": chosen.as_of.isoformat(),
             "source": "LiteLLM model_prices_and_context_window.json",
             "source_version": version("litellm"),
             "licence": "MIT, Copyright 2023 Berri AI",
-            "features": NAMES,
-            "models": models,
-        }
+            "features": litellm_map.NAMES,
+        },
     )
     chosen.out.write_bytes(gzip.compress(data, compresslevel=9, mtime=0))
-    print(f"{len(models)} models, {len(data):,} bytes, {chosen.out.stat().st_size:,} packed; left out: {dict(dropped)}")
+    size = chosen.out.stat().st_size
+    print(f"{len(models)} models, {len(data):,} bytes, {size:,} packed; raised: {raised}; left out: {dict(dropped)}")
 
 
-def listed_rows(dropped: Counter[str]) -> Iterator[tuple[str, list[Any]]]:
-    """The rows of LiteLLM's list that are kept, each also under its aliases."""
-    for name, row in litellm_list().items():
-        maker = str(row.get("litellm_provider", ""))
-        if name in NOT_MODELS or row.get("mode") not in MODES or not known_maker(maker):
-            continue
-        compiled = compile_row(row, maker)
-        doubt = doubts(compiled)
-        if doubt:
-            dropped[doubt] += 1
-            continue
-        for known_as in (name, *row.get("aliases", ())):
-            yield known_as, compiled
-
-
-def litellm_list() -> dict[str, dict[str, Any]]:
-    spec = find_spec("litellm")
-    if spec is None or not spec.submodule_search_locations:
+def compiled(dropped: Counter[str]) -> dict[str, list[Any]]:
+    """Retired models, and over them the rows of LiteLLM's list that are kept."""
+    path = litellm_map.path_of()
+    if path is None:
         sys.exit("litellm is not installed; its price list is the source of the snapshot")
-    path = Path(spec.submodule_search_locations[0]) / "model_prices_and_context_window_backup.json"
-    loaded: dict[str, dict[str, Any]] = json.loads(path.read_bytes(), parse_float=Decimal)
-    return loaded
+    retired, _ = price_file.rows(json.loads(RETIRED.read_bytes())["models"])
+    return {**retired, **dict(litellm_map.rows(litellm_map.parsed(path.read_bytes()), dropped, known_maker))}
 
 
 def known_maker(maker: str) -> bool:
     return maker in MAKERS or maker.startswith("vertex_ai-")
 
 
-def compile_row(row: dict[str, Any], maker: str) -> list[Any]:
-    """One row in the shape that PriceBook reads.
-
-    A cache rate that is missing or zero is billed as plain input; no provider writes to a cache below that.
-    """
-    given, made = rate(row, "input_cost_per_token"), rate(row, "output_cost_per_token")
-    return [
-        maker,
-        row["mode"],
-        given,
-        made,
-        rate(row, "cache_read_input_token_cost") or given,
-        max(rate(row, "cache_creation_input_token_cost"), given),
-        rate(row, "input_cost_per_request"),
-        limit(row.get("max_input_tokens")),
-        limit(row.get("max_output_tokens") or (row["mode"] != "embedding" and row.get("max_tokens"))),
-        sorted(NAMES.index(feature) for key, feature in FEATURES.items() if row.get(key)),
-    ]
+def raise_prices(models: dict[str, list[Any]]) -> int:
+    """Take the higher price where two lists disagree. How many were raised."""
+    listed = json.loads(RAISED.read_bytes())["models"] if RAISED.exists() else {}
+    for name, rates in listed.items():
+        if name in models:
+            models[name] = raised(models[name], rates)
+    return len(listed)
 
 
-def rate(row: dict[str, Any], key: str) -> int:
-    return pico_per_unit(row.get(key) or 0, what=key)
+def raised(row: list[Any], rates: dict[str, int]) -> list[Any]:
+    """Cache rates that nobody listed are those of the input, and rise with it; so do rare rates and variants."""
+    maker, mode, given, made, read, write, *rest = row
+    higher = max(given, rates.get("input", 0))
+    read = higher if read == given else max(read, rates.get("cache_read", 0))
+    write = max(write, rates.get("cache_write", 0), higher)
+    dearer = max(made, rates.get("output", 0))
+    ratio = max(Fraction(higher, given or 1), Fraction(dearer, made or 1))
+    limits, more = rest[:4], [in_proportion(each, ratio) for each in rest[4:]]
+    return [maker, mode, higher, dearer, min(read, higher), write, *limits, *more]
 
 
-def limit(tokens: Any) -> int | None:
-    return int(tokens) if tokens else None
+def in_proportion(more: dict[str, Any], ratio: Fraction) -> dict[str, Any]:
+    """What few models have, dearer by `ratio`; fees stay as they are."""
 
+    def all_of(rates: dict[str, int]) -> dict[str, int]:
+        return {kind: -(-rate * ratio.numerator // ratio.denominator) for kind, rate in rates.items()}
 
-def doubts(row: list[Any]) -> str | None:
-    """Why a row is not believed, None if it is. Never trust a price of zero."""
-    _, mode, given, made, read, *_ = row
-    embedding = mode == "embedding"
-    if not given or not (made or embedding):
-        return "a price of zero"
-    if given > DEAREST["embedding" if embedding else "input"] or made > DEAREST["output"]:
-        return "beyond belief"
-    return "cache read above input" if read > given else None
-
-
-def retired_rows() -> dict[str, list[Any]]:
-    """Models that LiteLLM dropped and people still call, in dollars per million tokens, kept by hand."""
-    listed = json.loads(RETIRED.read_bytes())["models"]
-    return {name: retired_row(row) for name, row in listed.items()}
-
-
-def retired_row(row: dict[str, Any]) -> list[Any]:
-    given, made = (pico_per_unit(row[key], MILLION, key) for key in ("input", "output"))
-    read, write = (
-        pico_per_unit(row[key], MILLION, key) if key in row else given for key in ("cache_read", "cache_write")
-    )
-    features = sorted(NAMES.index(feature) for feature in row.get("features", ()))
-    limits = (row.get("max_input"), row.get("max_output"))
-    return [row["provider"], row.get("mode", "chat"), given, made, read, write, 0, *limits, features]
+    changed = {name: all_of(more[name]) for name in ("rare",) if name in more}
+    variants = [[service, above, all_of(rates)] for service, above, rates in more.get("variants", ())]
+    return {**more, **changed, **({"variants": variants} if variants else {})}
 
 
 if __name__ == "__main__":

@@ -166,6 +166,33 @@ def test_what_is_fine_may_be_brought_in() -> None:
         assert guard.override(user="u2", caps=[cap])
 
 
+BEYOND: dict[str, Any] = {
+    "prices": {"bigger": {"input": 50, "output": 99}},
+    "downgrade": {"big*": "chatty", "chatty": "small"},
+}
+SERVED: dict[str, tuple[dict[str, Any], str, str]] = {
+    "cheaper": ({"downgrade": {"*": "small"}}, "big", "small"),
+    "dearer, by a pattern": ({"downgrade": {"*": "big"}}, "small", "small"),
+    "dearer in output alone": ({"downgrade": {"*": "chatty"}}, "small", "small"),
+    "dearer, by a cap for every model": ({"to": "big"}, "small", "small"),
+    "dearer than a free model": ({"downgrade": {"*": "small"}}, "local", "local"),
+    "the same price": ({"downgrade": {"*": "small"}, "prices": {"twin": {"input": 1, "output": 2}}}, "twin", "small"),
+    "past a dearer one to a cheaper one": (BEYOND, "big", "small"),
+    "past a dearer one that a cap names": ({"downgrade": {"chatty": "small"}, "to": "chatty"}, "big", "small"),
+    "a target without a price": ({"downgrade": {"*": "nobody-knows"}}, "small", "nobody-knows"),
+    "a model without a price": ({"downgrade": {"*": "big"}}, "nobody-knows", "big"),
+}
+
+
+@pytest.mark.parametrize(("policy", "asked", "served"), SERVED.values(), ids=SERVED)
+def test_no_call_is_led_to_a_dearer_model(policy: dict[str, Any], asked: str, served: str) -> None:
+    """Where a pattern, or a cap for every model, is right for some of its models, it steers those alone."""
+    written = {**policy, "prices": {**PRICES, **policy.get("prices", {})}}
+    cap = steering(written.pop("to", None), limit=0)
+    guard = Guard("memory://", policy={**written, "caps": [cap]})
+    assert guard.reserve(user="u1", model=asked, prompt="x", max_tokens=100).model == served
+
+
 def test_published(tmp_path: Any) -> None:
     """Neither the first policy nor a later one; the one in force stays."""
     url, bad = f"sqlite:///{tmp_path}/ledger.db", {"downgrade": {"gpt-4o-mini": "gpt-4o"}}

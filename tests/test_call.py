@@ -18,7 +18,17 @@ import httpx
 import openai
 import pytest
 
-from capguard import BackendUnavailable, CapExceeded, Guard, PolicyError, UnknownModel, Usage, carry, current_call
+from capguard import (
+    BackendUnavailable,
+    CapExceeded,
+    Guard,
+    IdempotencyMismatch,
+    PolicyError,
+    UnknownModel,
+    Usage,
+    carry,
+    current_call,
+)
 from capguard.backends.base import Backend
 from capguard.ledger.commands import Command, Release, Reserve, Settle
 from capguard.ledger.outcomes import Outcome
@@ -275,6 +285,17 @@ async def test_a_call_is_entered_once(opened: Opened, way: str, when: str):
             await call.__aenter__()
     cost = call.reservation.expected if when == "before the settle" else 2
     assert (kinds(guard), spent(guard), held(guard)) == (["reserve", "settle"], cost, 0)
+
+
+@WAYS
+async def test_a_call_whose_id_has_ended_is_not_entered(opened: Opened, way: str):
+    """Nothing is held for a second attempt under the id of a call that was released: it is refused."""
+    guard = opened(POLICY)
+    guard.release(guard.reserve(**CALL, id="job-1"))
+    call = guard.call(**CALL, id="job-1")
+    with pytest.raises(IdempotencyMismatch, match="job-1 was released; nothing is held under it"):
+        await call.__aenter__() if way == "async" else call.__enter__()
+    assert kinds(guard) == ["reserve", "release"]
 
 
 @pytest.mark.parametrize(

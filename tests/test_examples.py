@@ -56,6 +56,32 @@ PRINTS = {
         "Anthropic: $0.00345 as reported",
         "held at the end: $0\n",
     ],
+    "openai_client.py": [
+        "answer 1: gpt-4o\n",
+        "answer 2: gpt-4o-mini\n",
+        "streamed: gpt-4o-mini\n",
+        "at once: 4 answered, 16 refused: monthly, in_flight",
+        "ann has spent $0.00336; 0 differences",
+    ],
+    "anthropic_client.py": [
+        "ann: 250 tokens",
+        "ann: 250 words streamed",
+        "ann is refused by monthly: exhausted",
+        "bob: cut, True: counted, cut, uncertain",
+    ],
+    "starlette_app.py": [
+        "bob /chat: 200 {'words': 250, 'cost': '0.003'}",
+        "bob /render: 200",
+        "bob /chat: 429 What is left of the cap 'daily' is not enough",
+        "ada /chat: 200",
+    ],
+    "fastapi_app.py": [
+        "t-bob: 200 27",
+        "t-bob: 429 What is left of the cap 'monthly' is not enough",
+        "t-ada: 200 27",
+        "t-eve: 401 unknown token",
+        "50% used",
+    ],
     "plans.py": [
         "bob on free: 4 x gpt-4o, 26 x refused by monthly (exhausted)",
         "ann on free: 9 x gpt-4o, 21 x refused by monthly (exhausted)",

@@ -773,6 +773,7 @@ def test_in_any_order_on_disk(tmp_path_factory: pytest.TempPathFactory, steps: l
 # the example world
 
 PRINTED = """\
+                               pays:                      counts:
                                included   promo   top-up  overage  week    margin
                                of 50      of 20   of 10   of 20    of 15   of 40
 Tue  3 Mar  spends $45         45         0       -       0        0       0

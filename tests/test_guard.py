@@ -142,6 +142,7 @@ async def test_status(verbs: Verbs, clock: ManualClock):
     assert (cap.limit, cap.settled, cap.held, cap.remaining) == (5, Decimal("1.25"), Decimal("0.25"), Decimal("3.5"))
     assert (cap.fraction, cap.action, cap.scope) == (0.3, "block", {"user": "u1"})
     assert (cap.resets_at, status.as_of) == (datetime(2026, 2, 1, tzinfo=UTC), clock.now)
+    assert cap.since == datetime(2026, 1, 1, tzinfo=UTC)
     with pytest.raises(KeyError, match="these do: monthly"):
         status.caps["daily"]
     told = json.loads(json.dumps(status.to_dict()))
@@ -149,10 +150,34 @@ async def test_status(verbs: Verbs, clock: ManualClock):
         {
             "id": "monthly", "scope": {"user": "u1"}, "unit": "usd", "action": "block", "limit": "5",
             "settled": "1.25", "held": "0.25", "remaining": "3.5", "overrun": "0", "fraction": 0.3,
-            "resets_at": "2026-02-01T00:00:00+00:00",
+            "since": "2026-01-01T00:00:00+00:00", "resets_at": "2026-02-01T00:00:00+00:00",
         }
     ]  # fmt: skip
     assert (told["identity"], told["plan"], told["as_of"]) == ({"user": "u1"}, None, clock.now.isoformat())
+
+
+async def test_equal_states(verbs: Verbs):
+    """Where nothing has moved, one look is equal to the next, and hashes as it does."""
+    first, again = await verbs.status(user="u1"), await verbs.status(user="u1")
+    assert (first.caps == again.caps, hash(first.caps) == hash(again.caps), first == again) == (True, True, True)
+    await verbs.allow(user="u1", cost=1)
+    assert (await verbs.status(user="u1")).caps != first.caps
+    assert first.caps != tuple(first.caps)
+
+
+SINCE: dict[str, datetime | None] = {
+    "daily": datetime(2026, 1, 15, tzinfo=UTC),
+    "monthly:20": datetime(2025, 12, 20, tzinfo=UTC),
+    "rolling:24h": datetime(2026, 1, 14, 12, tzinfo=UTC),
+    "lifetime": None,
+}
+
+
+@pytest.mark.parametrize("window", SINCE)
+def test_since(opened: Opened, window: str):
+    """When what is counted began: the period, or the length of a rolling window."""
+    guard = opened({"caps": [{"id": "c", "limit": 1, "window": window}]})
+    assert guard.status(user="u1").caps["c"].since == SINCE[window]
 
 
 async def test_entries(verbs: Verbs, clock: ManualClock):
@@ -211,6 +236,29 @@ async def test_another_call_under_the_same_id(verbs: Verbs, change: dict[str, An
     assert len(await verbs.entries()) == 1
 
 
+@pytest.mark.parametrize("end", ["released", "expired"])
+@pytest.mark.parametrize("verb", ["reserve", "allow"])
+async def test_an_id_whose_hold_is_gone(verbs: Verbs, clock: ManualClock, verb: str, end: str):
+    """Nothing is held for a repeat of it, so it is refused, and nothing changes."""
+    first = await verbs.reserve(**CALL, id="order-1", ttl=60)
+    if end == "released":
+        await verbs.release(first)
+    else:
+        clock.advance(minutes=5)
+        await verbs.status(user="u1")
+    before = len(await verbs.entries())
+    with pytest.raises(IdempotencyMismatch, match=f"order-1 was .*{end}.*needs an id of its own"):
+        await getattr(verbs, verb)(**CALL, id="order-1")
+    assert len(await verbs.entries()) == before
+
+
+async def test_allowed_twice(verbs: Verbs):
+    """A repeat is the first decision, and books nothing."""
+    for _ in range(2):
+        assert await verbs.allow(user="u1", cost=1, id="order-1")
+    assert [entry.kind for entry in await verbs.entries()] == ["book"]
+
+
 async def test_settled_twice(verbs: Verbs):
     """The same again is the first answer; a different one raises, and the first stands."""
     reservation = await verbs.reserve(**CALL)
@@ -227,6 +275,39 @@ async def test_an_unknown_id(verbs: Verbs):
     with pytest.raises(UnknownReservation, match="never made"):
         await verbs.settle("nobody", cost=1)
     assert await verbs.entries() == []
+
+
+DEAD: dict[str, tuple[Callable[[Any], Any], dict[str, Any], str | None]] = {
+    "a reservation at its usage": (lambda held: held, {"usage": Usage(input_tokens=1000, output_tokens=100)}, "0.012"),
+    "a reservation as expected": (lambda held: held, {}, "expected"),
+    "an id at a cost": (lambda held: held.id, {"cost": "0.5"}, "0.5"),
+    "an id at a usage that names its model": (
+        lambda held: held.id,
+        {"usage": Usage(model="big", input_tokens=1000, output_tokens=100)},
+        "0.012",
+    ),
+    "an id of which nothing is said": (lambda held: held.id, {}, None),
+}
+
+
+@pytest.mark.parametrize("case", DEAD)
+async def test_a_settle_of_a_forgotten_id(verbs: Verbs, clock: ManualClock, case: str):
+    """It is not booked; an entry keeps what it came to, once, where that was said, and the books are right."""
+    named, said, cost = DEAD[case]
+    reservation = await verbs.reserve(**CALL)
+    await verbs.release(reservation)
+    clock.advance(hours=25)
+    await verbs.status(user="u1")  # forgets it
+    kept = "entry 3 keeps what was to be booked" if cost else "retention$"
+    for match in (kept, "retention$"):
+        with pytest.raises(UnknownReservation, match=match):
+            await verbs.settle(named(reservation), **said)
+    letters = [(entry.id, entry.cost) for entry in await verbs.entries() if entry.kind == "dead_letter"]
+    booked = reservation.expected if cost == "expected" else Decimal(cost or 0)
+    assert letters == ([(reservation.id, booked)] if cost else [])
+    assert (await verbs.status(user="u1")).caps["monthly"].settled == 0
+    assert (await verbs.report()).total.calls == 0
+    assert await verbs.verify()
 
 
 def test_an_id_is_forgotten_after_its_retention(opened: Opened, clock: ManualClock):

@@ -10,6 +10,7 @@ import pytest
 
 from capguard import CapExceeded, Guard, answers
 from capguard.enforcement import LogLine
+from capguard.errors import UnknownReservation
 from capguard.testing import ManualClock
 
 from .kit import ASK, PRICES
@@ -49,6 +50,14 @@ def expires(guard: Guard, clock: ManualClock) -> None:
     guard.allow(user="u2", cost="0")
 
 
+def too_late(guard: Guard, clock: ManualClock) -> None:
+    reservation = guard.reserve(user="u1", cost="0")
+    guard.settle(reservation)
+    clock.advance(hours=25)
+    with pytest.raises(UnknownReservation):
+        guard.settle(reservation, cost="2.5")
+
+
 def late(guard: Guard, clock: ManualClock) -> None:
     expires(guard, clock)
     guard.settle("one", cost="2")
@@ -56,6 +65,13 @@ def late(guard: Guard, clock: ManualClock) -> None:
 
 SCOPE: dict[str, str | None] = {"user": "u1"}
 KINDS: dict[str, tuple[Act, list[Told]]] = {
+    "dead letter": (
+        too_late,
+        [
+            ("uncertain", None, {}, "u1", 1, "booked as expected"),
+            ("dead_letter", None, {}, None, 1, "settled when its id was forgotten: 2.5 usd not booked"),
+        ],
+    ),
     "denied": (lambda guard, _: refused(guard, times=3), [("denied", "hard", SCOPE, "u1", 3, "")]),
     "threshold": (
         lambda guard, _: guard.allow(user="u1", plan="block", cost="1"),
@@ -84,7 +100,7 @@ KINDS: dict[str, tuple[Act, list[Told]]] = {
     "overrun": (
         lambda guard, _: guard.settle(guard.reserve(user="u1", plan="block", cost="0.5"), cost="1.25"),
         [
-            ("overrun", None, {}, "u1", 1, "0.25 usd beyond the limit"),
+            ("overrun", None, {}, "u1", 1, "0.25 usd beyond the limit: above estimate"),
             ("threshold", "hard", SCOPE, "u1", 1, "100% of the limit"),
         ],
     ),

@@ -44,9 +44,9 @@ LISTS: dict[str, tuple[dict[str, Any], Usage, str]] = {
         "0.0225",  # 400 at 30, 500 at 3, 100 at 40, 100 at 50
     ),
     "rounded upward, once": (
-        {"big": {"input": "0.0003", "output": "0.0003"}},
+        {"big": {"input": "0.0013", "output": "0.0013"}},
         Usage(input_tokens=1, output_tokens=1),
-        "0.000000001",  # 300 + 300 pico-dollars
+        "0.000000003",  # 1300 + 1300 pico-dollars
     ),
 }
 

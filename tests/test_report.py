@@ -99,6 +99,31 @@ def test_the_worst_are_named_and_all_are_counted(opened: Opened) -> None:
     assert [each.user for each in plan.worst] == [f"u{number:02}" for number in range(24, 4, -1)]
 
 
+DENIED: dict[str, list[tuple[str, str | None, int]]] = {
+    "user": [("hard", "ann", 3), ("all", None, 2), ("hard", "bob", 1)],
+    "team": [("hard", None, 4), ("all", None, 2)],
+    "tag:env": [("hard", None, 4), ("all", "prod", 2)],
+}
+
+
+@pytest.mark.parametrize("by", DENIED)
+def test_denials(opened: Opened, by: str, clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What each cap refused within the report's time, for whom where the cap counts per the field, page by page."""
+    monkeypatch.setattr("capguard.answers.PAGE", 2)
+    everybody = {"id": "all", "per": ["tag:env"], "limit": 5}
+    guard = opened({"caps": [{"id": "hard", "limit": 1}, everybody]})
+    clock.advance(minutes=1)
+    start = clock.now
+    for user, cost, minutes in (("ann", 2, 0), ("ann", 9, 1), ("ann", 9, 0), ("bob", 2, 1), ("ann", 2, 1)):
+        clock.advance(minutes=minutes)
+        assert not guard.check(user=user, cost=cost)
+        assert not guard.allow(user=user, cost=cost, tags={"env": "prod"})
+    found = guard.report(by, since=start, until=clock.now)
+    assert [(row.cap, row.key, row.times) for row in found.denials] == DENIED[by]
+    assert found.to_dict()["denials"][0] == dict(zip(("cap", "key", "times"), DENIED[by][0], strict=True))
+    assert guard.report(by, until=start).denials == ()
+
+
 def test_shadow(opened: Opened) -> None:
     """What a cap that only watches would have blocked; one that saw nothing has a row of zeros."""
     guard = opened(POLICY)

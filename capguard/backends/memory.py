@@ -45,6 +45,8 @@ class MemoryBooks:
 
     def __init__(self) -> None:
         self._meters: dict[str, dict[int, list[int]]] = {}
+        self._gone: dict[tuple[str, int], int] = {}
+        self._closing: list[tuple[int, str, int]] = []
         self._records: dict[str, tuple[Record, int]] = {}
         self._due: list[tuple[int, str]] = []
         self._lines: list[Line] = []
@@ -58,7 +60,7 @@ class MemoryBooks:
         periods = self._meters.get(leg.meter)
         if periods is None:
             return _EMPTY
-        if leg.since == leg.period:
+        if not leg.rolling:
             sums = periods.get(leg.period)
             return _EMPTY if sums is None else MeterState(*sums)
         live = [sums for period, sums in periods.items() if leg.since <= period <= leg.period]
@@ -71,11 +73,35 @@ class MemoryBooks:
     def open(self, legs: Sequence[Leg], shares: Sequence[int], *, settled: bool) -> Sequence[int]:
         column, after = 0 if settled else 1, []
         for leg, share in zip(legs, shares, strict=True):
-            periods = self._meters.setdefault(leg.meter, {})
-            sums = periods.setdefault(leg.period, [0, 0, 0])
+            sums = self._meters.get(leg.meter, {}).get(leg.period) or self._opened(leg)
             sums[column] += share
             after.append(sums[0])
         return after
+
+    def _opened(self, leg: Leg) -> list[int]:
+        sums = self._meters.setdefault(leg.meter, {})[leg.period] = [0, 0, 0]
+        self.keep(leg, leg.gone_ms)
+        return sums
+
+    def newest(self, meter: str) -> tuple[int, int] | None:
+        period = max(self._meters.get(meter, ()), default=None)
+        return None if period is None else (period, self._gone[meter, period])
+
+    def keep(self, leg: Leg, gone_ms: int) -> None:
+        key = leg.meter, leg.period
+        if gone_ms > self._gone.get(key, 0):
+            self._gone[key] = gone_ms
+            heapq.heappush(self._closing, (gone_ms, *key))
+
+    def close(self, now_ms: int, limit: int) -> None:
+        while limit and self._closing and self._closing[0][0] <= now_ms:
+            gone_ms, meter, period = heapq.heappop(self._closing)
+            if self._gone.get((meter, period)) == gone_ms:  # else it was kept for longer
+                limit -= 1
+                del self._gone[meter, period]
+                del self._meters[meter][period]
+                if not self._meters[meter]:
+                    del self._meters[meter]
 
     def alert(self, leg: Leg, ppm: int, now_ms: int) -> bool:
         self._named[leg.meter] = leg.cap, leg.scope
@@ -146,10 +172,11 @@ class MemoryBooks:
     def last_entry(self) -> int:
         return len(self._lines)
 
-    def meters(self) -> Iterator[Move]:
+    def meters(self, now_ms: int) -> Iterator[Move]:
         for meter, periods in self._meters.items():
             for period, sums in periods.items():
-                yield Move(meter, period, *sums)
+                if now_ms < self._gone[meter, period]:
+                    yield Move(meter, period, *sums)
 
     def open_reservations(self) -> Iterator[Record]:
         return (record for record, _ in self._records.values() if record.state == "held")

@@ -10,9 +10,12 @@ from capguard._version import __version__
 from capguard.cli.caps import caps
 from capguard.cli.demo.command import demo
 from capguard.cli.entries import entries
+from capguard.cli.estimate import downgrades, estimate, warm
 from capguard.cli.exits import EPILOG, Commands
 from capguard.cli.log import log
 from capguard.cli.policy import policies
+from capguard.cli.prices import prices
+from capguard.cli.recover import recover
 from capguard.cli.report import report
 from capguard.cli.status import status
 from capguard.cli.steer import assign, grant, override, revoke
@@ -44,6 +47,11 @@ def capguard(
     """Hard spending caps for applications that call language models."""
 
 
-for command in (status, caps, entries, log, report, verify, override, grant, revoke, assign, demo):
+LOOKING = (status, caps, entries, log, report, verify, recover)
+STEERING = (override, grant, revoke, assign)
+PRICING = (estimate, downgrades, warm)
+
+for command in (*LOOKING, *STEERING, *PRICING, demo):
     app.command()(command)
 app.add_typer(policies, name="policy")
+app.add_typer(prices, name="prices")

@@ -16,7 +16,8 @@ UNAVAILABLE = 3
 
 EPILOG = (
     "Exit codes: 0 fine; 1 the answer is no (verify found differences, the policy is refused, status --check found a "
-    "spent cap, the demo's numbers disagree); 2 bad usage, bad input or a missing extra; 3 the backend is unavailable."
+    "spent cap, a price is not known or not believed, the demo's numbers disagree); "
+    "2 bad usage, bad input or a missing extra; 3 the backend is unavailable."
 )
 
 

@@ -1,4 +1,4 @@
-"""`capguard report`: who spent what, what each plan earns, what watching caps would have blocked."""
+"""`capguard report`: who spent what, what each plan earns, what caps refused, what watching ones would have."""
 
 from __future__ import annotations
 
@@ -45,6 +45,9 @@ def _print(found: Report) -> None:
         if row.economics is not None and row.economics.worst:
             out.print(Text(f"\nplan {row.key}: {row.economics.under_water:,} users under water, the deepest first"))
             out.print(_under_water(row))
+    if found.denials:
+        out.print("\nwhat caps refused")
+        out.print(_denials(found))
     if found.shadow:
         out.print("\nwhat the caps that only watch would have blocked")
         out.print(_shadow(found))
@@ -83,6 +86,13 @@ def _under_water(row: ReportRow) -> Table:
     table = show.table("user", "cost", "loss", right=("cost", "loss"))
     for user in row.economics.worst:
         show.add(table, user.user, show.amount("usd", user.cost), show.amount("usd", user.loss))
+    return table
+
+
+def _denials(found: Report) -> Table:
+    table = show.table("cap", found.by, "times", right=("times",))
+    for row in found.denials:
+        show.add(table, row.cap, row.key or "", f"{row.times:,}")
     return table
 
 

@@ -28,6 +28,15 @@ class Books(Protocol):
     def move(self, moves: Sequence[Move]) -> Sequence[int]:
         """Change meters that exist. What is settled on each now."""
 
+    def newest(self, meter: str) -> tuple[int, int] | None:
+        """The period of a meter that began last, and when it is gone."""
+
+    def keep(self, leg: Leg, gone_ms: int) -> None:
+        """Let the leg's meter be gone no sooner than that."""
+
+    def close(self, now_ms: int, limit: int) -> None:
+        """Drop meters that are gone by now: up to `limit` of them in this step."""
+
     def alert(self, leg: Leg, ppm: int, now_ms: int) -> bool:
         """Remember that a meter has crossed a threshold. Whether it is the first time in its period."""
 
@@ -69,8 +78,8 @@ class Books(Protocol):
     def last_entry(self) -> int:
         """The number of the newest entry that was ever made."""
 
-    def meters(self) -> Iterable[Move]:
-        """Every meter that is stored."""
+    def meters(self, now_ms: int) -> Iterable[Move]:
+        """Every meter that is not gone."""
 
     def open_reservations(self) -> Iterable[Record]:
         """Every reservation that is held."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from base64 import urlsafe_b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Literal, NamedTuple
 
-from capguard.ledger.windows import Window
+from capguard.ledger.windows import FOREVER_MS, Window
 
 Action = Literal["block", "downgrade", "clamp", "throttle", "warn", "dry_run"]
 
@@ -35,6 +36,7 @@ class CapRule:
     public: bool = False
     min_output: int = 0
     max_wait_ms: int = 0
+    idle_ms: int = 0
 
     @property
     def kind(self) -> tuple[object, ...]:
@@ -62,13 +64,24 @@ def meter_key(
     ignore_grants: bool,
     values: tuple[str | None, ...],
 ) -> str:
-    """The meter's identity as 32 hex digits.
+    """The meter's identity in 24 characters: 8 hex digits, by which a store may place it, and 16 of base64url.
 
-    JSON delimits every part, so no two lists of names collide however they look when joined. The limit, the action
-    and `match` are no part of it: changing them keeps the spend.
+    The first part is of those who are counted alone: the meters of one identity are found together. JSON delimits
+    every part, so no two lists of names collide however they look when joined. The limit, the action and `match` are no
+    part of it: changing them keeps the spend.
     """
     parts = json.dumps([cap, unit, per, window, overage_only, ignore_grants, values], separators=(",", ":"))
-    return blake2b(parts.encode(), digest_size=16).hexdigest()
+    place = json.dumps([per, values], separators=(",", ":"))
+    return blake2b(place.encode(), digest_size=4).hexdigest() + _base64(parts, 12)
+
+
+def short_digest(text: str) -> str:
+    """A digest in 19 characters: 8 hex digits, and 11 of base64url."""
+    return blake2b(text.encode(), digest_size=4).hexdigest() + _base64(text, 8)
+
+
+def _base64(text: str, size: int) -> str:
+    return urlsafe_b64encode(blake2b(text.encode(), digest_size=size).digest()).rstrip(b"=").decode()
 
 
 @lru_cache(maxsize=16384)
@@ -76,11 +89,16 @@ def scope_text(per: tuple[str, ...], values: tuple[str | None, ...]) -> str:
     return json.dumps(dict(zip(per, values, strict=True)), ensure_ascii=False, separators=(",", ":"))
 
 
+KEPT_MS = 48 * 3600 * 1000
+"""How long a store keeps a meter after its period: twice the longest hold, so that none can still stand on it."""
+
+
 class Leg(NamedTuple):
     """One cap as it holds for one call: the meter, and the period that is on. The call's amount in `unit` goes on it.
 
     A rolling window counts every period from `since` on. `ends` is when what is counted now is gone. `step` is the
-    candidate that a refusing downgrade cap names, -1 for none. A source is a leg too, with the action `included` or
+    candidate that a refusing downgrade cap names, -1 for none. With `idle_ms`, the period is that of the run that is
+    on, which ends when the meter was not used for so long. A source is a leg too, with the action `included` or
     `grant`: its limit is what it can pay, until it `ends`.
     """
 
@@ -99,10 +117,20 @@ class Leg(NamedTuple):
     ignore_grants: bool = False
     min_output: int = 0
     max_wait_ms: int = 0
+    idle_ms: int = 0
 
     @property
     def enforcing(self) -> bool:
         return self.action in ENFORCING
+
+    @property
+    def rolling(self) -> bool:
+        return self.since != self.period
+
+    @property
+    def gone_ms(self) -> int:
+        """When the meter's period is closed for good: nothing is booked on it any more, and a store drops it."""
+        return min(FOREVER_MS, self.ends + (0 if self.rolling else KEPT_MS))
 
 
 class Move(NamedTuple):

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 from capguard.ledger.caps import Amounts, Leg
+from capguard.ledger.ids import RETENTION_MS, minted_ms
 
 OnExpiry = Literal["charge_expected", "release"]
 
@@ -76,11 +77,22 @@ class Check(NamedTuple):
 
 
 class Settle(NamedTuple):
-    """Replace the hold by what the call really cost."""
+    """Replace the hold by what the call really cost.
+
+    Where nothing is remembered of an id that was minted longer ago than `retention_ms`, an entry keeps what was to be
+    booked, a dead letter, and no meter moves.
+    """
 
     id: str
     amounts: Amounts
     facts: Mapping[str, Any]
+    retention_ms: int = RETENTION_MS
+
+    @property
+    def dead_from_ms(self) -> int | None:
+        """From when on it is a dead letter, unless its id is remembered; None where nobody knows how old the id is."""
+        made_ms = minted_ms(self.id)
+        return None if made_ms is None else made_ms + self.retention_ms
 
 
 class Release(NamedTuple):

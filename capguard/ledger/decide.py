@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from capguard.ledger.books import Books
+from capguard.ledger.caps import MeterState
 from capguard.ledger.commands import (
     Alerts,
     Check,
@@ -27,7 +28,8 @@ from capguard.ledger.commands import (
     Steer,
     Verify,
 )
-from capguard.ledger.ending import crossings, sweep
+from capguard.ledger.ending import crossings, final, sweep, window_on
+from capguard.ledger.idle import on_run, on_runs, use
 from capguard.ledger.judge import Verdict, judge
 from capguard.ledger.outcomes import (
     AlertRows,
@@ -61,9 +63,10 @@ def reserve(books: Books, command: Reserve, now_ms: int) -> Held | Denied | Stal
     """Hold one candidate against all its caps, or none."""
     known = books.reservation(command.id)
     if known is not None:
-        return _replay(known, command)
+        return replay(known, command)
     if stale := _stale(books, command, now_ms):
         return stale
+    command = on_runs(books, command, now_ms)
     verdict, swept = _judged(books, command, now_ms)
     if verdict.refused:
         denied = _denied(command, verdict, now_ms)
@@ -80,10 +83,11 @@ def check(books: Books, command: Check, now_ms: int) -> Held | Denied | Stale | 
     wanted = command.reserve
     if stale := _stale(books, wanted, now_ms):
         return stale
+    wanted = on_runs(books, wanted, now_ms)
     verdict, swept = _judged(books, wanted, now_ms)
     if verdict.refused:
         return _denied(wanted, verdict, now_ms)._replace(crossed=swept)
-    record = _record(wanted, _made(wanted, verdict, now_ms), verdict.shares, entry=0)
+    record = record_of(wanted, made_of(wanted, verdict, now_ms), verdict.shares, entry=0)
     return Held(record, verdict.passed, verdict.chosen, output=verdict.output, crossed=swept)
 
 
@@ -112,7 +116,7 @@ def _denied(command: Reserve, verdict: Verdict, now_ms: int) -> Denied:
     return Denied(verdict.refused, command.candidates[verdict.chosen].model, now_ms)
 
 
-def _replay(known: Record, command: Reserve) -> Held | Mismatch:
+def replay(known: Record, command: Reserve) -> Held | Mismatch:
     if known.state == "tombstone" or known.fingerprint != command.fingerprint:
         return Mismatch(known.id, known.state)
     chosen = next((i for i, each in enumerate(command.candidates) if each.model == known.made.model), 0)
@@ -121,14 +125,20 @@ def _replay(known: Record, command: Reserve) -> Held | Mismatch:
 
 def _hold(books: Books, command: Reserve, verdict: Verdict, now_ms: int) -> tuple[Record, tuple[Crossing, ...]]:
     """Write the decision down: the meters, the entry, the reservation."""
-    made = _made(command, verdict, now_ms)
+    made = made_of(command, verdict, now_ms)
     after = books.open(made.meters, verdict.shares, settled=command.book)
-    crossed = crossings(books, made, verdict.shares, after, now_ms) if command.book else ()
+    crossed = crossings(books, made, made.meters, verdict.shares, after, now_ms) if command.book else ()
     kind = "book" if command.book else "reserve"
     body = {**made._asdict(), "shares": verdict.shares}
     entry = books.append(now_ms, kind, command.id, made.identity.get("user"), body)
-    record = _record(command, made, verdict.shares, entry)
-    books.add(record, now_ms + command.retention_ms if command.book else record.expires_ms + command.grace_ms)
+    record = record_of(command, made, verdict.shares, entry)
+    if command.book:
+        books.add(final(record, now_ms), now_ms + command.retention_ms)
+        use(books, made.legs, now_ms)
+    else:
+        until_ms = record.expires_ms + command.grace_ms
+        books.add(record, until_ms)
+        use(books, made.legs, now_ms, until_ms)
     return record, crossed
 
 
@@ -142,7 +152,7 @@ def _facts(facts: Mapping[str, Any], verdict: Verdict) -> Mapping[str, Any]:
     return {**facts, **told} if verdict.output is None else {**facts, **told, "output": verdict.output}
 
 
-def _made(command: Reserve, verdict: Verdict, now_ms: int) -> Made:
+def made_of(command: Reserve, verdict: Verdict, now_ms: int) -> Made:
     candidate = command.candidates[verdict.chosen]
     held = verdict.held
     expected = candidate.expected
@@ -165,20 +175,30 @@ def _made(command: Reserve, verdict: Verdict, now_ms: int) -> Made:
     )
 
 
-def _record(command: Reserve, made: Made, shares: tuple[int, ...], entry: int) -> Record:
+def record_of(command: Reserve, made: Made, shares: tuple[int, ...], entry: int) -> Record:
     state: State = "settled" if command.book else "held"
     booked = made.held if command.book else {}
     expires_ms = made.created_ms + command.ttl_ms
     return Record(command.id, command.fingerprint, state, made, shares, expires_ms, entry, booked)
 
 
-def fetch(books: Books, command: Fetch, _now_ms: int) -> Found | Unknown:
+def fetch(books: Books, command: Fetch, now_ms: int) -> Found | Unknown:
     record = books.reservation(command.id)
-    return Unknown(command.id) if record is None or record.state == "tombstone" else Found(record)
+    if record is None or record.state == "tombstone" or _is_forgotten(record, now_ms):
+        return Unknown(command.id)
+    return Found(record)
+
+
+def _is_forgotten(record: Record, now_ms: int) -> bool:
+    """Whether a settled call is remembered only because no step has ended what is overdue since."""
+    return record.state == "settled" and now_ms >= record.expires_ms + record.made.retention_ms
 
 
 def look(books: Books, command: Look, now_ms: int) -> Meters:
-    return Meters(tuple([books.meter(leg) for leg in command.legs]), now_ms)
+    """The meters in the window that is on, in the run that is on; nothing where the period is gone."""
+    on = [on_run(books, leg, now_ms) for leg in command.legs]
+    states = [MeterState(0, 0, 0) if now_ms >= leg.gone_ms else books.meter(window_on(leg, now_ms)) for leg in on]
+    return Meters(tuple(states), now_ms)
 
 
 def journal(books: Books, command: Journal, now_ms: int) -> Lines:

@@ -80,8 +80,10 @@ def _verdict(
     refused = tuple([miss for miss in misses if refuses(miss.leg)])
     if refused and all(miss.leg.action == "throttle" for miss in refused):
         refused = tuple([_timed(books, miss) for miss in refused])
-    told = {miss.leg.meter for miss in steered}
-    passed = (*steered, *(miss for miss in misses if not refuses(miss.leg) and miss.leg.meter not in told))
+    told: dict[str, Refused] = {}
+    for miss in steered:  # a cap that leads down two steps is told once, with what it would not let pass first
+        told.setdefault(miss.leg.meter, miss)
+    passed = (*told.values(), *(miss for miss in misses if not refuses(miss.leg) and miss.leg.meter not in told))
     return Verdict(index, held, on_each, passed, refused)
 
 

@@ -38,7 +38,8 @@ class Made(NamedTuple):
 class Record(NamedTuple):
     """A reservation as the ledger remembers it.
 
-    `shares` is what it holds, or what is booked for it once it has ended, on each of `made.meters`.
+    `shares` is what it holds, or what is booked for it once it has ended, on each of `made.meters`; of a settled call
+    that is read again nothing is known there any more, and `expires_ms` is when it was settled.
     """
 
     id: str
@@ -220,10 +221,14 @@ class Found(NamedTuple):
 
 
 class Unknown(NamedTuple):
-    """No reservation, or grant, with this id is remembered."""
+    """No reservation, or grant, with this id is remembered.
+
+    `entry` is the dead letter that a settle has left in the journal, 0 where there is none.
+    """
 
     id: str
     crossed: tuple[Crossing, ...] = ()
+    entry: int = 0
 
 
 class Meters(NamedTuple):

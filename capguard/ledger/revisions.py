@@ -62,7 +62,8 @@ def _fill(books: Books, fill: Backfill, now_ms: int) -> None:
         legs, shares = zip(*new[start : start + FILL_PAGE], strict=True)
         books.open(legs, shares, settled=True)
         moves = [opening(leg, share, settled=True) for leg, share in zip(legs, shares, strict=True)]
-        books.append(now_ms, "backfill", "", None, {"moves": moves})
+        gone = [leg.gone_ms for leg in legs]
+        books.append(now_ms, "backfill", "", None, {"moves": moves, "gone": gone})
 
 
 def policy_in_force(books: Books, command: PolicyInForce, _now_ms: int) -> Published | Nothing:

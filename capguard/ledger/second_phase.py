@@ -6,6 +6,7 @@ from capguard.ledger.books import Books
 from capguard.ledger.caps import Amounts, Move
 from capguard.ledger.commands import Extend, Release, Settle
 from capguard.ledger.ending import book, shares_of, window_on
+from capguard.ledger.idle import use
 from capguard.ledger.judge import fits, refuses
 from capguard.ledger.outcomes import (
     Denied,
@@ -23,7 +24,9 @@ from capguard.ledger.outcomes import (
 def settle(books: Books, command: Settle, now_ms: int) -> Settled | Unknown:
     """Book what the call cost: once, even late, even twice sent."""
     record = books.reservation(command.id)
-    if record is None or record.state == "tombstone":
+    if record is None:
+        return _unremembered(books, command, now_ms)
+    if record.state == "tombstone":
         return Unknown(command.id)
     if record.state == "settled":
         return Settled(record, conflict=record.booked != command.amounts, replayed=True)
@@ -31,6 +34,16 @@ def settle(books: Books, command: Settle, now_ms: int) -> Settled | Unknown:
     facts = {**command.facts, "late": True} if late else command.facts
     booked, crossed = book(books, record, "settled", "settle", command.amounts, facts, now_ms)
     return Settled(booked, late=late, crossed=crossed)
+
+
+def _unremembered(books: Books, command: Settle, now_ms: int) -> Unknown:
+    """Keep what a settle that comes too late wanted to book, once: a tombstone under its id takes in the repeats."""
+    dead_from_ms = command.dead_from_ms
+    if dead_from_ms is None or now_ms < dead_from_ms:
+        return Unknown(command.id)
+    books.add(_tombstone(command, now_ms), now_ms + command.retention_ms)
+    body = {"amounts": command.amounts, "facts": command.facts}
+    return Unknown(command.id, entry=books.append(now_ms, "dead_letter", command.id, None, body))
 
 
 def release(books: Books, command: Release, now_ms: int) -> Released:
@@ -59,14 +72,16 @@ def extend(books: Books, command: Extend, now_ms: int) -> Extended | Ended | Den
     moves = [
         Move(leg.meter, leg.period, 0, new - old, 0)
         for leg, old, new in zip(record.made.meters, record.shares, wanted, strict=True)
-        if new != old
+        if new != old and now_ms < leg.gone_ms
     ]
     longer = record.made.created_ms + (command.ttl_ms or 0)
     record = record._replace(shares=wanted, expires_ms=max(record.expires_ms, longer))
     if moves:
         books.move(moves)
         books.append(now_ms, "extend", record.id, record.user, {"moves": moves})
-    books.update(record, record.expires_ms + record.made.grace_ms)
+    until_ms = record.expires_ms + record.made.grace_ms
+    books.update(record, until_ms)
+    use(books, record.made.legs, now_ms, until_ms)
     return Extended(record)
 
 
@@ -85,11 +100,11 @@ def _short(books: Books, record: Record, wanted: tuple[int, ...], now_ms: int) -
     return tuple(
         Refused(leg, new, meter._replace(held=meter.held - old))
         for leg, old, new in raised
-        if new > old and refuses(leg) and (on := window_on(leg, now_ms))
-        if not fits(leg, new - old, meter := books.meter(on))
+        if new > old and refuses(leg) and now_ms < leg.gone_ms
+        if not fits(leg, new - old, meter := books.meter(window_on(leg, now_ms)))
     )
 
 
-def _tombstone(command: Release, now_ms: int) -> Record:
+def _tombstone(command: Release | Settle, now_ms: int) -> Record:
     nothing = Made(None, (), {}, {}, {}, {}, {}, "release", now_ms, 0, command.retention_ms)
     return Record(command.id, "", "tombstone", nothing, (), now_ms, entry=0)

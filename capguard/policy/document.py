@@ -15,6 +15,7 @@ from capguard.policy.caprules import amount_rule
 from capguard.policy.checks import document_findings
 from capguard.policy.fields import (
     Deadline,
+    Flag,
     Number,
     OpenOrClosed,
     Per,
@@ -147,16 +148,24 @@ class Failure(PolicyObject):
 
 
 class EstimateDefaults(PolicyObject):
-    """What is held when a call does not say: `output` tokens where it names no output limit."""
+    """What is held when a call does not say: `output` tokens where it names no output limit.
+
+    `share` is the most of a cap's limit that one call holds for an output limit above what such calls usually need.
+    `strict` puts the output that is held into the call as its output limit, so that it cannot cost more.
+    """
 
     output: Tokens = 1024
+    share: Share = Decimal("0.5")
+    strict: Flag = False
 
 
 class Policy(PolicyObject):
     """A whole policy. Raises `PolicyError` with every finding, those between its parts among them.
 
     `caps` apply to every call that matches; `users` by id; `downgrade` from patterns of models to a cheaper model;
-    `prices` by model; `units` by name, then by patterns of models.
+    `curated_downgrades` adds the siblings that capguard knows where that table says nothing;
+    `deployments` from names of one's own to the model behind them; `prices` by model; `units` by name, then by patterns
+    of models.
     """
 
     timezone: Zone = "UTC"
@@ -165,6 +174,8 @@ class Policy(PolicyObject):
     caps: tuple[Cap, ...] = ()
     users: dict[Text, UserPolicy] = Field(default_factory=dict)
     downgrade: dict[Text, Text] = Field(default_factory=dict)
+    curated_downgrades: Flag = False
+    deployments: dict[Text, Text] = Field(default_factory=dict)
     prices: dict[Text, PriceRates] = Field(default_factory=dict)
     units: dict[Text, dict[Text, UnitRates]] = Field(default_factory=dict)
     alerts: Alerts = Alerts()

@@ -16,8 +16,9 @@ from capguard.policy.findings import place_of, shown
 DEAREST = 600
 """USD per million tokens above which a price is a mistake; the dearest published ones stand at 600."""
 
-CHEAPEST = Decimal("0.000001")
-"""USD per million tokens below which a price was meant per token."""
+CHEAPEST = Decimal("0.001")
+"""USD per million tokens below which a price was meant per token: the cheapest published ones stand at 0.001, and the
+dearest, per token, at 0.0006."""
 
 _PER_MILLION = ("input", "output", "cache_read", "cache_write")
 
@@ -106,9 +107,13 @@ def _is_odd(rate: Decimal) -> bool:
 
 
 def _odd(name: str, rate: Decimal) -> Finding:
-    hint = "is that for more than a million?" if rate > DEAREST else "is that per token?"
+    hint, remedy = ("is that for more than a million?", "")
+    if rate < CHEAPEST:
+        hint, remedy = "is that per token?", f"; per token it is {(rate * 1_000_000).normalize():f} per million"
     return Finding(
-        name, f"{shown(rate)} USD per million tokens, {hint}", f"{CHEAPEST:f} to {DEAREST} USD per million tokens"
+        name,
+        f"{shown(rate)} USD per million tokens, {hint}",
+        f"{CHEAPEST:f} to {DEAREST} USD per million tokens{remedy}",
     )
 
 

@@ -172,6 +172,7 @@ def apply(
                 ignore_grants=rule.ignore_grants,
                 min_output=rule.min_output,
                 max_wait_ms=rule.max_wait_ms,
+                idle_ms=rule.idle_ms,
             )
         )
     _check_meters(legs)
@@ -214,5 +215,6 @@ def _compiled(cap: Cap, zone: str) -> Scoped:
         public=cap.public,
         min_output=cap.min_output if cap.action == "clamp" else 0,
         max_wait_ms=int(cap.max_wait * 1000) if cap.action == "throttle" else 0,
+        idle_ms=cap.idle_ms or 0,
     )
     return Scoped(rule, () if cap.match is None else cap.match.patterns)

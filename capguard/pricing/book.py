@@ -1,4 +1,4 @@
-"""Prices as integers, and the book in which a model's name is looked up."""
+"""The book of prices, in which a model's name is looked up."""
 
 from __future__ import annotations
 
@@ -6,138 +6,98 @@ import difflib
 import gzip
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from copy import copy
 from datetime import date
 from functools import lru_cache
 from importlib.resources import files
-from typing import Any, Literal
+from typing import Any
 
-from capguard.ledger.money import ceil_nano
 from capguard.pricing.names import candidates
-from capguard.pricing.usage import Usage
-
-Origin = Literal["snapshot", "policy", "ceiling", "unpriced", "free"]
-RATES = ("input", "output", "cache_read", "cache_write", "request")
+from capguard.pricing.price import Price, Variant
 
 _REMEMBERED = 4096
 _LONGEST_NAME = 256
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Price:
-    """The rates of one model, in pico-dollars per token and per request.
-
-    `model` is the name under which it was found, `version` that of the book. Limits are in tokens, None if unknown.
-    """
-
-    model: str
-    input: int
-    output: int
-    cache_read: int
-    cache_write: int
-    request: int = 0
-    max_input: int | None = None
-    max_output: int | None = None
-    origin: Origin = "snapshot"
-    version: str = ""
-    provider: str | None = None
-    mode: str | None = None
-    features: frozenset[str] = frozenset()
-
-    @classmethod
-    def of(
-        cls,
-        model: str,
-        *,
-        input: int,
-        output: int,
-        cache_read: int | None = None,
-        cache_write: int | None = None,
-        **rest: Any,
-    ) -> Price:
-        """A price whose cache rates, where none are given, are the input rate: that is how providers bill then."""
-        read = input if cache_read is None else cache_read
-        write = input if cache_write is None else cache_write
-        return cls(model=model, input=input, output=output, cache_read=read, cache_write=write, **rest)
-
-    def cost(self, usage: Usage) -> int:
-        """What `usage` costs, in nano-dollars, rounded up once."""
-        read, write = usage.cache_read_tokens, usage.cache_write_tokens
-        return ceil_nano(
-            (usage.input_tokens - read - write) * self.input
-            + read * self.cache_read
-            + write * self.cache_write
-            + usage.output_tokens * self.output
-            + usage.requests * self.request
-        )
-
-    @property
-    def dearest_input(self) -> int:
-        """The highest rate that an input token can be billed at, in pico-dollars: what a hold has to assume."""
-        return max(self.input, self.cache_read, self.cache_write)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The rates and where they came from, as the journal keeps them."""
-        rates = {name: getattr(self, name) for name in RATES}
-        return {"model": self.model, "origin": self.origin, "version": self.version, **rates}
-
-    @classmethod
-    def from_dict(cls, entry: Mapping[str, Any]) -> Price:
-        """The price of a journal's entry. Raises KeyError for an entry without model or rates."""
-        rates: dict[str, Any] = {name: int(entry[name]) for name in RATES}
-        return cls(model=entry["model"], origin=entry["origin"], version=entry["version"], **rates)
+_ALWAYS = ""
 
 
 class PriceBook:
-    """An immutable list of prices.
+    """An immutable list of prices, as they hold on one day.
 
-    `data` is canonical JSON (sorted keys, no blanks): `as_of`, `source`, `licence`, `source_version`, `features`, a
-    list of names, and `models`, where each name has `[provider, mode, input, output, cache_read, cache_write, request,
-    max_input, max_output, indexes of features]`; rates in pico-dollars.
+    `data` is canonical JSON (sorted keys, no blanks): `as_of`, `source`, `licence`, `source_version`; `features`, a
+    list of names; `rows`, each `[provider, mode, input, output, cache_read, cache_write, request, max_input,
+    max_output, indexes of features, more]` with rates in pico-dollars, where `more` has what few models have (see
+    `_more`); `models`, where each name has the index of its row, or, where its price changes, `[[from, index], ...]`
+    with days as ISO text, the first one empty.
     """
 
-    def __init__(self, data: bytes):
+    def __init__(self, data: bytes, today: date | None = None):
         document = json.loads(data)
         self.version: str = hashlib.sha256(data).hexdigest()[:12]
         self.as_of = date.fromisoformat(document["as_of"])
-        self.source = f"{document['source']} {document['source_version']}, {document['licence']}"
+        about = " ".join(part for part in (document["source"], document["source_version"]) if part)
+        self.source = ", ".join(part for part in (about, document["licence"]) if part)
+        self.today = self.as_of if today is None else today
         self._features: list[str] = document["features"]
-        self._rows: dict[str, list[Any]] = document["models"]
-        self._lower = {name.lower(): name for name in self._rows}
+        self._all: list[list[Any]] = document["rows"]
+        self._models: dict[str, int | list[tuple[str, int]]] = document["models"]
+        self._lower = {name.lower(): name for name in self._models}
         self._known = lru_cache(_REMEMBERED)(self._look_up)
 
     @classmethod
     def of(
         cls,
-        models: Mapping[str, list[Any]],
+        models: Mapping[str, Sequence[Any]],
         *,
         as_of: date,
         source: str,
         source_version: str = "",
         licence: str = "",
-        features: tuple[str, ...] = (),
+        features: Sequence[str] = (),
+        later: Mapping[str, Mapping[str, Sequence[Any]]] | None = None,
     ) -> PriceBook:
-        """A book of these rows, in the shape of the class's docstring."""
-        return cls(
-            canonical(
-                {
-                    "as_of": as_of.isoformat(),
-                    "source": source,
-                    "source_version": source_version,
-                    "licence": licence,
-                    "features": list(features),
-                    "models": dict(models),
-                }
-            )
-        )
+        """A book of these rows; `later` has rows by model and the day from which they hold."""
+        origin = {"source": source, "source_version": source_version, "licence": licence}
+        return cls(packed(models, later or {}, {"as_of": as_of.isoformat(), "features": list(features), **origin}))
+
+    def under(
+        self,
+        rows: Mapping[str, Sequence[Any]],
+        later: Mapping[str, Mapping[str, Sequence[Any]]],
+        as_of: date,
+        source: str,
+    ) -> PriceBook:
+        """This book with other rows over it; features are those of this book."""
+        if not rows:
+            return self
+        mine = {name: self.row(name) for name in self._models}
+        return PriceBook.of({**mine, **rows}, as_of=as_of, source=source, features=self._features, later=later)
+
+    @property
+    def names(self) -> Collection[str]:
+        """The listed names."""
+        return self._models.keys()
+
+    def on(self, today: date) -> PriceBook:
+        """The same list as it holds on another day."""
+        if today == self.today:
+            return self
+        other = copy(self)
+        other.today = today
+        other._known = lru_cache(_REMEMBERED)(other._look_up)
+        return other
+
+    def next_change(self) -> date | None:
+        """The first day after today on which a listed price changes."""
+        days = {day for dated in self._models.values() if isinstance(dated, list) for day, _ in dated}
+        return min((date.fromisoformat(day) for day in days if day > self.today.isoformat()), default=None)
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._models)
 
     def __iter__(self) -> Iterator[str]:
         """The listed names."""
-        return iter(self._rows)
+        return iter(self._models)
 
     def __contains__(self, model: str) -> bool:
         return self.find(model) is not None
@@ -154,29 +114,19 @@ class PriceBook:
         wanted = model[:_LONGEST_NAME].lower()
         return [self._lower[name] for name in difflib.get_close_matches(wanted, self._lower, n=3, cutoff=0.6)]
 
-    def _look_up(self, model: str) -> Price | None:
-        if model in self._rows and (price := self._price(model)):
-            return price
-        for name in candidates(model):
-            listed = self._lower.get(name) or self._dearest_tuned(name)
-            if listed and (price := self._price(listed)):
-                return price
-        return None
+    def row(self, name: str) -> list[Any]:
+        """The row of a listed name that holds today. Raises KeyError."""
+        dated = self._models[name]
+        if isinstance(dated, int):
+            return self._all[dated]
+        today = self.today.isoformat()
+        return self._all[[index for day, index in dated if day <= today][-1]]
 
-    def _dearest_tuned(self, name: str) -> str | None:
-        """`ft:gpt-4o` names no date; tuned models are listed with one. The dearest of them is a safe answer."""
-        if not name.startswith("ft:"):
-            return None
-        dated = [listed for listed in self._rows if listed.startswith(f"{name}-20")]
-        return max(dated, key=self._dearness, default=None)
-
-    def _dearness(self, name: str) -> tuple[int, int, str]:
-        _, _, given, made, *_ = self._rows[name]
-        return made, given, name
-
-    def _price(self, name: str) -> Price | None:
-        provider, mode, given, made, read, write, request, max_input, max_output, features = self._rows[name]
-        if not (given or made or request):
+    def price(self, name: str) -> Price | None:
+        """The price of a listed name; None for a price of zero. Raises KeyError for a name that is not listed."""
+        provider, mode, given, made, read, write, request, max_input, max_output, features, *more = self.row(name)
+        rest: dict[str, Any] = _more(more[0]) if more else {}
+        if not (given or made or request or rest.get("fees")):
             return None
         return Price(
             model=name,
@@ -191,10 +141,58 @@ class PriceBook:
             provider=provider,
             mode=mode,
             features=frozenset(self._features[index] for index in features),
+            **rest,
         )
 
+    def _look_up(self, model: str) -> Price | None:
+        if model in self._models and (price := self.price(model)):
+            return price
+        for name in candidates(model):
+            listed = self._lower.get(name) or self._dearest_tuned(name)
+            if listed and (price := self.price(listed)):
+                return price
+        return None
 
-def canonical(document: Mapping[str, Any]) -> bytes:
+    def _dearest_tuned(self, name: str) -> str | None:
+        """`ft:gpt-4o` names no date; tuned models are listed with one. The dearest of them is a safe answer."""
+        if not name.startswith("ft:"):
+            return None
+        dated = [listed for listed in self._models if listed.startswith(f"{name}-20")]
+        return max(dated, key=self._dearness, default=None)
+
+    def _dearness(self, name: str) -> tuple[int, int, str]:
+        _, _, given, made, *_ = self.row(name)
+        return made, given, name
+
+
+def _more(more: Mapping[str, Any]) -> dict[str, Any]:
+    """`rare` and `fees` by name, `variants` as `[service, above, rates]`, `retires` as an ISO day."""
+    variants = tuple(Variant(*each) for each in more.get("variants", ()))
+    return {
+        "rare": more.get("rare", {}),
+        "fees": more.get("fees", {}),
+        "variants": variants,
+        "retires": more.get("retires"),
+    }
+
+
+def packed(
+    models: Mapping[str, Sequence[Any]], later: Mapping[str, Mapping[str, Sequence[Any]]], about: Mapping[str, Any]
+) -> bytes:
+    """The canonical JSON of a book; equal rows, of which there are many, are written once."""
+    rows: dict[str, int] = {}
+
+    def place(row: Sequence[Any]) -> int:
+        return rows.setdefault(canonical(list(row)).decode(), len(rows))
+
+    listed: dict[str, int | list[tuple[str, int]]] = {}
+    for name, row in sorted(models.items()):
+        dated = sorted(later.get(name, {}).items())
+        listed[name] = [(_ALWAYS, place(row)), *((day, place(each)) for day, each in dated)] if dated else place(row)
+    return canonical({**about, "rows": [json.loads(text) for text in rows], "models": listed})
+
+
+def canonical(document: Any) -> bytes:
     """The one JSON text of a document, of which the version is a hash."""
     return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 

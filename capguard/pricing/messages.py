@@ -11,14 +11,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from capguard.pricing.images import Picture, picture_of
+
 PER_MESSAGE, PER_NAME, PRIMING = 3, 1, 3
 """OpenAI's chat format around each message, its name and the reply (openai-cookbook, How to count tokens)."""
 
 BLOB_TOKENS, BLOB_CHARACTERS_PER_TOKEN = 1_600, 16
-"""Sound, video and files carry no countable text: a flat bound, plus one token per so many characters of data."""
+"""Files carry no countable text: a flat bound, plus one token per so many characters of data."""
+
+MEDIA_CHARACTERS_PER_TOKEN = 64
+"""Sound is billed at 10 (OpenAI) to 32 (Gemini) tokens a second, and a second of it has 2 KB or more."""
 
 _IMAGES = {"image", "image_url", "input_image"}
-_BLOBS = {"input_audio", "audio", "video", "video_url", "file", "input_file", "document", "media", "container_upload"}
+_MEDIA = {"input_audio", "audio", "video", "video_url", "media"}
+_BLOBS = _MEDIA | {"file", "input_file", "document", "container_upload"}
+_NOT_TEXT = _IMAGES | _BLOBS
 _TEXTS = ("text", "refusal", "thinking", "reasoning")
 _BODIES = ("content", "output")
 _DEEPEST = 32
@@ -26,13 +33,17 @@ _DEEPEST = 32
 
 @dataclass(slots=True)
 class Content:
-    """Texts to count, tokens that are known without counting, and what counts flat."""
+    """Texts to count, tokens that are known without counting, and what counts flat.
+
+    `for_an_hour`: something is to be cached for an hour, which costs more than for minutes.
+    """
 
     texts: list[str] = field(default_factory=list)
     overhead: int = 0
-    images: int = 0
+    images: list[Picture] = field(default_factory=list)
     blobs: int = 0
     tools: bool = False
+    for_an_hour: bool = False
 
     def add(self, text: Any) -> None:
         if isinstance(text, str) and text:
@@ -117,7 +128,7 @@ def _message(message: Any, content: Content) -> None:
     if fields is None:
         content.add(message if isinstance(message, str) else str(message))
         return
-    if fields.get("type") in _IMAGES | _BLOBS:
+    if fields.get("type") in _NOT_TEXT:
         _part(fields, content, 0)
         return
     if fields.get("name"):
@@ -130,7 +141,7 @@ def _message(message: Any, content: Content) -> None:
 
 
 def _message_fields(message: Any) -> Mapping[str, Any] | None:
-    if isinstance(message, Mapping):
+    if type(message) is dict or isinstance(message, Mapping):  # asking the abstract class takes far longer
         return message
     if isinstance(message, (tuple, list)) and len(message) == 2:
         return {"role": message[0], "content": message[1]}
@@ -160,6 +171,9 @@ def _part(part: Any, content: Content, depth: int) -> None:
     """One content part, or a list of them."""
     if part is None:
         return
+    if isinstance(part, str):
+        content.add(part)
+        return
     if isinstance(part, (list, tuple)) and depth < _DEEPEST:
         for one in part:
             _part(one, content, depth + 1)
@@ -168,13 +182,15 @@ def _part(part: Any, content: Content, depth: int) -> None:
     if isinstance(part, Mapping):
         _mapping_part(part, content, depth)
     else:
-        content.add(part if isinstance(part, str) else str(part))
+        content.add(str(part))
 
 
 def _mapping_part(part: Mapping[str, Any], content: Content, depth: int) -> None:
-    kind = part.get("type")
+    kind, cached = part.get("type"), part.get("cache_control")
+    if isinstance(cached, Mapping) and cached.get("ttl") == "1h":
+        content.for_an_hour = True
     if kind in _IMAGES or "inline_data" in part:
-        content.images += 1
+        content.images.append(picture_of(part))
     elif kind in _BLOBS:
         _blob(part, content, depth)
     elif any(isinstance(part.get(name), str) for name in _TEXTS):
@@ -192,7 +208,8 @@ def _blob(part: Mapping[str, Any], content: Content, depth: int) -> None:
     if isinstance(source, Mapping) and source.get("type") in ("text", "content") and depth < _DEEPEST:
         _part(source.get("data") or source.get("content"), content, depth + 1)
         return
-    content.blobs += BLOB_TOKENS + _longest_text(part) // BLOB_CHARACTERS_PER_TOKEN
+    each = MEDIA_CHARACTERS_PER_TOKEN if part.get("type") in _MEDIA else BLOB_CHARACTERS_PER_TOKEN
+    content.blobs += BLOB_TOKENS + _longest_text(part) // each
 
 
 def _longest_text(value: Any, depth: int = 0) -> int:

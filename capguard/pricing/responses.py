@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from capguard.ledger.money import MAX_AMOUNT
 from capguard.pricing.fields import count, first_count, get, items_of, path
+from capguard.pricing.pieces import details_of, pieces_of, service_of
 from capguard.pricing.usage import Usage
 
 
@@ -33,15 +35,55 @@ def usage_from(report: Any, model: Any = None) -> Usage | None:
     for key, read in _SHAPES:
         if count(get(report, key)) is not None:
             usage = read(report, model if isinstance(model, str) else None)
-            return usage if usage.tokens else None
+            return _detailed(usage, report) if usage.tokens else None
     return None
 
 
 def _read(response: Any) -> Usage | None:
     if response is None or isinstance(response, (str, bytes)):
         return None
-    usage = usage_from(get(response, "usage"), get(response, "model"))
-    return usage if usage is not None else _read_wrapped(response)
+    report = get(response, "usage")
+    usage = usage_from(report, get(response, "model"))
+    if usage is None:
+        usage = _read_wrapped(response)
+    return _with_pieces(usage, response, report)
+
+
+def _with_pieces(usage: Usage | None, response: Any, report: Any) -> Usage | None:
+    """The same with the tier of service and what has a fee: for some models that is all there is."""
+    pieces, service = pieces_of(response, report), service_of(response, report)
+    if usage is None:
+        model = get(response, "model")
+        found = model if isinstance(model, str) else None
+        return Usage(model=found, quantities=pieces, service=service) if pieces else None
+    if not pieces and service is None:
+        return usage
+    drawn = usage.output_tokens if "images" in pieces and not usage.reasoning_tokens else 0
+    return replace(
+        usage,
+        quantities={**usage.quantities, **pieces},
+        service=service or usage.service,
+        image_output_tokens=usage.image_output_tokens or drawn,
+    )
+
+
+def _detailed(usage: Usage, report: Any) -> Usage:
+    """The same with audio, images and what was cached for an hour; parts that overlap are counted once."""
+    parts, service = details_of(report), service_of(report)
+    pieces = pieces_of(None, report)
+    if not parts and not pieces and service is None:
+        return usage
+    room = {
+        "input": usage.input_tokens - usage.cache_read_tokens - usage.cache_write_tokens,
+        "output": usage.output_tokens - usage.reasoning_tokens,
+        "1h": usage.cache_write_tokens,
+    }
+    for name, tokens in parts.items():
+        side = next(side for side in room if side in name)
+        parts[name] = min(tokens, room[side])
+        room[side] -= parts[name]
+    changes: dict[str, Any] = {**parts, "quantities": pieces, "service": service}
+    return replace(usage, **changes)
 
 
 def _read_wrapped(response: Any) -> Usage | None:

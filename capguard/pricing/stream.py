@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from capguard.pricing.fields import count, get, items_of, path, text_of
-from capguard.pricing.responses import usage_from
+from capguard.pricing.pieces import service_of
+from capguard.pricing.responses import read_usage, usage_from
 from capguard.pricing.sse import DONE, SSEReader
 from capguard.pricing.usage import Usage
 
@@ -27,17 +28,20 @@ class StreamReader:
         self.model: str | None = None
         self.unread = 0
         self._usage: Usage | None = None
+        self._service: str | None = None
         self._finished = False
         self._texts: list[str] = []
         self._sse = SSEReader()
         self._anthropic: dict[str, int] = {}
+        self._anthropic_more: dict[str, Any] = {}
 
     @property
     def usage(self) -> Usage | None:
         """What the stream reported so far; None as long as it reported nothing."""
-        if self._usage is None or self._usage.model:
-            return self._usage
-        return replace(self._usage, model=self.model)
+        usage = self._usage
+        if usage is None or (usage.model and (usage.service or self._service is None)):
+            return usage
+        return replace(usage, model=usage.model or self.model, service=usage.service or self._service)
 
     @property
     def partial(self) -> bool:
@@ -103,6 +107,7 @@ class StreamReader:
     def _choices(self, chunk: Any) -> None:
         """OpenAI chat and completions, LiteLLM: usage comes with the last chunk, or cumulative with each one."""
         self._name(get(chunk, "model"))
+        self._service = service_of(chunk) or self._service
         choices = items_of(get(chunk, "choices"))
         for choice in choices:
             self._say(get(choice, "text"), *_spoken(get(choice, "delta") or get(choice, "message")))
@@ -118,7 +123,7 @@ class StreamReader:
         if kind.endswith(_SPOKEN):
             self._say(get(event, "delta"))
         if kind in _ENDS:
-            self._usage = usage_from(get(response, "usage"), self.model) or self._usage
+            self._usage = read_usage(response) or self._usage
             self._finished = True
 
     def _message_event(self, kind: str, event: Any) -> None:
@@ -140,7 +145,10 @@ class StreamReader:
         for name in names:
             seen = count(get(report, name)) or 0
             self._anthropic[name] = max(seen, self._anthropic.get(name, 0))
-        self._usage = usage_from(self._anthropic, self.model)
+        for name in ("cache_creation", "server_tool_use", "service_tier"):
+            if (said := get(report, name)) is not None:
+                self._anthropic_more[name] = said
+        self._usage = usage_from({**self._anthropic, **self._anthropic_more}, self.model)
 
     def _langchain(self, chunk: Any) -> None:
         """LangChain: the usage of all chunks adds up."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from capguard.ledger.money import MAX_AMOUNT, decimal_of
 from capguard.ledger.units import scale
-from capguard.pricing.book import Price
+from capguard.pricing.price import Price
 from capguard.pricing.usage import Usage
 
 MARKUP_SCALE = 10**9
@@ -87,9 +87,11 @@ class Tariff:
         """What the customer pays for `usd` nano-dollars of which no usage is known, in nano-dollars, rounded up."""
         return usd if self.markup == MARKUP_SCALE else -(-usd * self.markup // MARKUP_SCALE)
 
-    def per_output(self, choices: int) -> dict[str, int]:
+    def per_output(self, choices: int, usage: Usage) -> dict[str, int]:
         """What one more output token in each of `choices` adds in every unit, in thousandths of a part, rounded up."""
-        usd = 0 if self.price is None else self.price.output * choices
+        usd = 0
+        if self.price is not None:
+            usd = self.price.applicable(usage.input_tokens, usage.service).dearest_output * choices
         listed = self.list_price
         counted = {
             "usd": usd,
@@ -106,6 +108,11 @@ class Tariff:
         """How sure the price is: nothing to say, or `ceiling`, `unpriced`."""
         origin = self.price.origin if self.price is not None else ""
         return (origin,) if origin in ("ceiling", "unpriced") else ()
+
+    def flags_of(self, usage: Usage) -> tuple[str, ...]:
+        """As `flags`, and `partly_priced` where some of `usage` has no listed price."""
+        partial = self.price is not None and self.price.is_partial(usage)
+        return (*self.flags, "partly_priced") if partial else self.flags
 
     def to_dict(self) -> dict[str, Any]:
         """The rates as the journal keeps them."""

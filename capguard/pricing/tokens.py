@@ -9,19 +9,29 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
+from capguard.pricing import seen
+from capguard.pricing.bounds import BYTES_PER_TOKEN, most_bytes
+from capguard.pricing.counters import TokenCounter, counter_of
 from capguard.pricing.families import Family, family_of
-from capguard.pricing.messages import Content, content_of
-from capguard.pricing.vocabulary import encoding
+from capguard.pricing.vocabulary import CL100K, O200K, Vocabulary, encoding
+
+if TYPE_CHECKING:
+    import tiktoken
 
 How = Literal["exact", "factor", "bound"]
 _WORSE: dict[How, int] = {"exact": 0, "factor": 1, "bound": 2}
 
 _PIECE = 4096
 _WIDE_PIECE = _PIECE // 4
-BYTES_PER_TOKEN = 3
-"""Expected where nothing can be counted: English has 4.3, JSON 3.7, Chinese 3.9 bytes per token, base64 1.5."""
+
+_ROLES = frozenset(("user", "assistant", "system", "developer", "tool", "function", "human", "ai"))
+
+Tokens = tuple[int, int]
+
+_seen = seen.Seen()
+_roles: dict[tuple[str, str], Tokens] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,38 +53,33 @@ class Count:
 
 
 def count_text(text: str, model: str | None = None) -> Count:
-    """The tokens of `text` alone, for `model`."""
-    text = _without_surrogates(text)
-    size = len(text) if text.isascii() else len(text.encode())
+    """The tokens of `text` alone, for `model`: by a plugged counter, else by tiktoken."""
+    return count_texts((text,), model)
+
+
+def count_texts(texts: Iterable[str], model: str | None = None) -> Count:
+    """The tokens of all `texts`, each counted by itself."""
+    plugged = None if model is None else counter_of(model)
+    if plugged is not None:
+        counts = [_by_plugin(_without_surrogates(text), plugged) for text in texts]
+        return _total(counts, "exact" if plugged.exact else "factor")
     family = family_of(model)
     encoder = encoding(family.vocabulary)
     if encoder is None:
-        return Count(-(-size // BYTES_PER_TOKEN), size, "bound")
-    tokens, hard_cuts = 0, 0
-    for piece, hard in _pieces(text):
-        tokens += len(encoder.encode_ordinary(piece))
-        hard_cuts += hard
+        return _total([_by_bytes(_size(text), family) for text in texts], "bound")
     if family.exact:
-        return Count(tokens, tokens + hard_cuts, "exact")
-    return _by_factor(tokens, hard_cuts, size, size - len(text), family)
+        return _total([_exact(_without_surrogates(text), family.vocabulary, encoder) for text in texts], "exact")
+    return _total([_by_factor(_without_surrogates(text), family, encoder) for text in texts], "factor")
 
 
-def count_input(
-    model: str | None,
-    *,
-    messages: Any = None,
-    prompt: Any = None,
-    input: Any = None,
-    tools: Any = None,
-    system: Any = None,
-) -> Count:
-    """The input tokens of a call: texts, plus 3 per message, 1 per name and 3 that prime the reply.
+def bound_texts(texts: Iterable[str], model: str | None = None) -> Count:
+    """At most so many tokens, and a guess: in constant time for each text, without reading it."""
+    family = family_of(model)
+    return _total([_by_bytes(most_bytes(text), family) for text in texts], "bound")
 
-    `messages`, `prompt`, `input`, `tools` and `system` are what the SDKs of OpenAI and Anthropic and LangChain take.
-    Images, sound and files count a flat bound and are never fetched; see families.py and messages.py.
-    """
-    content = content_of(messages=messages, prompt=prompt, input=input, tools=tools, system=system)
-    return _of_content(content, model)
+
+def _total(counts: list[Tokens], how: How) -> Count:
+    return Count(sum([tokens for tokens, _ in counts]), sum([upper for _, upper in counts]), how)
 
 
 def warm(model: str | None = None) -> bool:
@@ -82,28 +87,72 @@ def warm(model: str | None = None) -> bool:
     return encoding(family_of(model).vocabulary) is not None
 
 
-def _of_content(content: Content, model: str | None) -> Count:
-    family = family_of(model)
-    flat = content.images * family.image + content.blobs + (family.tools if content.tools else 0)
-    counted = _total((count_text(text, model) for text in content.texts), "factor" if flat else "exact")
-    fixed = content.overhead + flat
-    return Count(counted.tokens + fixed, counted.upper + fixed, counted.how)
+def warm_up() -> dict[str, bool]:
+    """Load every vocabulary now; whether each of them is at hand."""
+    return {vocabulary.name: encoding(vocabulary) is not None for vocabulary in (O200K, CL100K)}
 
 
-def _total(counts: Iterable[Count], how: How) -> Count:
-    return sum(counts, Count(0, 0, how))
+def _exact(text: str, vocabulary: Vocabulary, encoder: tiktoken.Encoding) -> Tokens:
+    tokens, hard_cuts = _encoded(text, vocabulary, encoder)
+    return tokens, min(tokens + hard_cuts, _size(text)) if hard_cuts else tokens
 
 
-def _by_factor(tokens: int, hard_cuts: int, size: int, wide: int, family: Family) -> Count:
+def _encoded(text: str, vocabulary: Vocabulary, encoder: tiktoken.Encoding) -> Tokens:
+    """Tokens and hard cuts of `text`, remembered by its hash; names of roles, which every message has, as they are."""
+    if text in _ROLES:
+        role = _roles.get((vocabulary.name, text))
+        if role is None:
+            role = _roles[vocabulary.name, text] = len(encoder.encode_ordinary(text)), 0
+        return role
+    if len(text) < seen.SHORTEST:
+        return len(encoder.encode_ordinary(text)), 0
+    key = seen.key_of(vocabulary.name, text)
+    found = _seen.find(key)
+    if found is None:
+        found = _in_pieces(text, encoder)
+        _seen.put(key, found)
+    return found
+
+
+def _in_pieces(text: str, encoder: tiktoken.Encoding) -> Tokens:
+    tokens, hard_cuts = 0, 0
+    for piece, hard in _pieces(text):
+        tokens += len(encoder.encode_ordinary(piece))
+        hard_cuts += hard
+    return tokens, hard_cuts
+
+
+def _by_plugin(text: str, counter: TokenCounter) -> Tokens:
+    """What a plugged counter says. A guess gets a quarter more as its bound, where that is below the bytes."""
+    tokens = counter.count(text)
+    if type(tokens) is not int or tokens < 0:
+        raise ValueError(f"token counter {counter!r:.60}: {tokens!r:.60} is no count; allowed: an int, 0 or more")
+    return tokens, tokens if counter.exact else max(tokens, min(-(-tokens * 125 // 100), _size(text)))
+
+
+def _by_bytes(size: int, family: Family) -> Tokens:
+    """No more tokens than bytes; SentencePiece, which others may use, adds one."""
+    upper = size if family.exact or not size else size + 1
+    return min(-(-size * family.percent // (100 * BYTES_PER_TOKEN)), upper), upper
+
+
+def _by_factor(text: str, family: Family, encoder: tiktoken.Encoding) -> Tokens:
     """Another family's count. Upper: a quarter more, or twice where an eighth of the bytes is not ASCII.
 
     Measured on o200k, other tokenizers need up to 1.42 times as much for code and prose, and up to 2.46 for Hindi. No
     count exceeds the bytes, which bound every byte-level tokenizer.
     """
+    tokens, hard_cuts = _encoded(text, family.vocabulary, encoder)
+    size = _size(text)
     expected = -(-tokens * family.percent // 100)
-    margin = 200 if wide * 8 >= size else 125
+    margin = 200 if (size - len(text)) * 8 >= size else 125
     upper = -(-(tokens + hard_cuts) * family.percent * margin // 10_000)
-    return Count(min(expected, size), min(upper, size), "factor")
+    return min(expected, size), min(upper, size)
+
+
+def _size(text: str) -> int:
+    """Bytes as UTF-8, half a surrogate pair as the three of its replacement."""
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
 def _without_surrogates(text: str) -> str:

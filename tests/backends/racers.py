@@ -22,7 +22,9 @@ PATIENCE = 60.0
 """Seconds that a writer waits for its turn: far more than any machine needs."""
 
 CONTEXT = mp.get_context("forkserver")
-CONTEXT.set_forkserver_preload([__name__])  # the imports once: the processes share nothing else
+CONTEXT.set_forkserver_preload(
+    [__name__, "tests.backends.redis_racers"]
+)  # the imports once: the processes share nothing else
 CAPS = (cap("wide", 10_000), cap("tight", 205), cap("middle", 900))
 """Room for 29 calls of 7 and 2 parts more."""
 

@@ -74,6 +74,7 @@ def test_report_json(run: Run, told: str, plans: Path) -> None:
         "worst": [{"user": "deep", "cost": "2.5", "loss": "0.5"}],
     }
     assert {"cap": "watch", "action": "dry_run", "calls": 1, "cost": "2.5", "users": 1} in found["shadow"]
+    assert {"cap": "monthly", "key": None, "times": 1} in found["denials"]
 
 
 def test_report_table(run: Run, told: str, plans: Path) -> None:
@@ -85,6 +86,9 @@ def test_report_table(run: Run, told: str, plans: Path) -> None:
     assert "plan team: 1 users under water" in shown
     assert ["deep", "$2.50", "$0.50"] in rows
     assert ["watch", "dry_run", "1", "$2.50", "1"] in rows
+    assert rows[rows.index(["cap", "plan", "times"]) + 1] == ["monthly", "1"]
+    by_user = run("report", "--by", "user", "--url", told, "--policy", plans).stdout
+    assert ["monthly", "spent", "1"] in [line.split() for line in by_user.splitlines()]
 
 
 @pytest.mark.parametrize(("by", "keys"), [("feature", ["(none)", "chat"]), ("tag:env", ["(none)"])])

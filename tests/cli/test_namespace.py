@@ -11,7 +11,10 @@ from capguard import Guard
 from .conftest import Run
 from .test_docs import COMMANDS
 
-OWN_LEDGER = {"capguard demo", "capguard policy check"}
+OWN_LEDGER = {
+    "capguard demo", "capguard policy check", "capguard downgrades", "capguard estimate", "capguard prices check",
+    "capguard prices show", "capguard warm",
+}  # fmt: skip
 """These open no ledger of the caller's."""
 
 

@@ -11,13 +11,13 @@ from typing import Any, get_args
 import pytest
 
 from capguard.backends.memory import MemoryBackend
-from capguard.ledger import decide, ending, judge, revisions, second_phase, sources, verify
+from capguard.ledger import decide, ending, idle, judge, revisions, second_phase, sources, verify
 from capguard.ledger.outcomes import Outcome
 from capguard.testing.clock import ManualClock
 from capguard.testing.conformance import CASES, Case
 from capguard.testing.conformance.script import Wait
 
-MODULES = [decide, judge, sources, second_phase, ending, revisions, verify]
+MODULES = [decide, judge, sources, second_phase, ending, idle, revisions, verify]
 
 BESIDES = {"yield Difference(*key, what, journal, actual)", "yield Difference(*key, "}
 """What only damaged books reach: tests/ledger/test_verify.py."""

@@ -77,7 +77,7 @@ def test_a_changed_hold_of_an_entry_shows(books: SQLiteBackend) -> None:
 
 
 def test_a_meter_out_of_nowhere_shows(books: SQLiteBackend) -> None:
-    found = _tampered(books, "INSERT INTO meter SELECT 'nowhere', period, 1, 0, 0, cap, unit, scope, ends FROM meter")
+    found = _tampered(books, "INSERT INTO meter SELECT 'nowhere', period, 1, 0, 0, cap, unit, scope, gone FROM meter")
     assert list(found.differences) == [Difference("nowhere", TEN.period, "settled", 0, 1)]
 
 

@@ -191,6 +191,11 @@ BAD: dict[str, tuple[dict[str, Any], str, str]] = {
     "downgrade to a number": ({"downgrade": {"m": 4}}, "downgrade.m", "4; allowed: text"),
     # prices
     "a price per token": ({"prices": {"m": {"input": 1e-7, "output": 1}}}, "prices.m.input", "is that per token?"),
+    "a dear price per token": (
+        {"prices": {"m": {"input": 1, "output": "0.000015"}}},
+        "prices.m.output",
+        "0.001 to 600 USD per million tokens; per token it is 15 per million",
+    ),
     "a price too dear": ({"prices": {"m": {"input": 1, "output": 601}}}, "prices.m.output", "to 600 USD per million"),
     "a price of zero": ({"prices": {"m": {"input": 0, "output": 0}}}, "prices.m", "free = true"),
     "no price": ({"prices": {"m": {}}}, "prices.m", "input and output, or request"),

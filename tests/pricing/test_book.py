@@ -8,12 +8,15 @@ import json
 import subprocess
 import sys
 import tracemalloc
+from dataclasses import replace
 from datetime import date
 from importlib.resources import files
+from typing import Any
 
 import pytest
 
-from capguard.pricing.book import Price, PriceBook, bundled, canonical
+from capguard.pricing.book import PriceBook, bundled, canonical
+from capguard.pricing.price import Price
 from capguard.pricing.usage import Usage
 
 # 1,000,000 input and 100,000 output tokens at the published list prices, in nano-dollars, computed by hand.
@@ -38,6 +41,38 @@ PUBLISHED = [
     ("gemini-2.5-flash", 550_000_000),  # 0.30 + 2.50 / 10
     ("gemini-2.0-flash", 140_000_000),  # 0.10 + 0.40 / 10, retired
     ("text-embedding-3-small", 20_000_000),  # 0.02
+    ("text-embedding-3-large", 130_000_000),  # 0.13
+    ("text-embedding-ada-002", 100_000_000),  # 0.10
+    ("gpt-4", 36_000_000_000),  # 30 + 60 / 10
+    ("gpt-4.1-mini", 560_000_000),  # 0.40 + 1.60 / 10
+    ("gpt-5-nano", 90_000_000),  # 0.05 + 0.40 / 10
+    ("o1", 21_000_000_000),  # 15 + 60 / 10
+    ("o3-mini", 1_540_000_000),  # 1.10 + 4.40 / 10
+    ("claude-opus-4-5", 7_500_000_000),  # 5 + 25 / 10
+    ("claude-3-opus-20240229", 22_500_000_000),  # 15 + 75 / 10, retired
+    ("claude-3-haiku-20240307", 375_000_000),  # 0.25 + 1.25 / 10, retired
+    ("gemini/gemini-2.5-pro", 4_000_000_000),  # above 200k: 2.50 + 15 / 10
+    ("gemini/gemini-2.5-flash-lite", 140_000_000),  # 0.10 + 0.40 / 10
+    ("gemini-1.5-flash", 105_000_000),  # 0.075 + 0.30 / 10, retired
+    ("mistral/mistral-large-2411", 2_600_000_000),  # 2 + 6 / 10, retired
+    ("mistral/codestral-latest", 390_000_000),  # 0.30 + 0.90 / 10
+    ("mistral/mistral-embed", 100_000_000),  # 0.10
+    ("deepseek/deepseek-reasoner", 769_000_000),  # 0.55 + 2.19 / 10
+    ("xai/grok-4", 4_500_000_000),  # 3 + 15 / 10, retired
+    ("xai/grok-3-mini", 350_000_000),  # 0.30 + 0.50 / 10, retired
+    ("command-r", 210_000_000),  # 0.15 + 0.60 / 10, retired
+    ("command-a-03-2025", 3_500_000_000),  # 2.50 + 10 / 10
+    ("command-r7b-12-2024", 52_500_000),  # 0.0375 + 0.15 / 10
+    ("groq/llama-3.3-70b-versatile", 669_000_000),  # 0.59 + 0.79 / 10, retired
+    ("groq/llama-3.1-8b-instant", 58_000_000),  # 0.05 + 0.08 / 10, retired
+    ("amazon.nova-pro-v1:0", 1_120_000_000),  # 0.80 + 3.20 / 10
+    ("amazon.nova-lite-v1:0", 84_000_000),  # 0.06 + 0.24 / 10
+    ("meta.llama3-70b-instruct-v1:0", 3_000_000_000),  # 2.65 + 3.50 / 10
+    ("azure/gpt-4o", 3_500_000_000),  # 2.50 + 10 / 10
+    ("perplexity/sonar", 1_100_000_000),  # 1 + 1 / 10
+    ("perplexity/sonar-pro", 4_500_000_000),  # 3 + 15 / 10
+    ("together_ai/deepseek-ai/DeepSeek-R1", 3_700_000_000),  # 3 + 7 / 10, retired
+    ("voyage/voyage-3", 60_000_000),  # 0.06
 ]
 
 
@@ -48,6 +83,137 @@ def test_costs_what_is_published(model: str, nano: int) -> None:
     assert price is not None
     output = 0 if price.mode == "embedding" else 100_000
     assert price.cost(Usage(input_tokens=1_000_000, output_tokens=output)) == nano
+
+
+FEES: list[tuple[str, dict[str, Any], int]] = [
+    ("cached input", {"model": "gpt-4o", "input_tokens": 1000, "cache_read_tokens": 800}, 500_000 + 1_000_000),
+    (
+        "written for minutes",
+        {"model": "claude-sonnet-4-5", "input_tokens": 1000, "cache_write_tokens": 1000},
+        3_750_000,
+    ),
+    (
+        "written for an hour",
+        {"model": "claude-sonnet-4-5", "input_tokens": 9, "cache_write_tokens": 9, "cache_write_1h_tokens": 9},
+        54_000,
+    ),
+    ("a long context", {"model": "gemini/gemini-2.5-pro", "input_tokens": 200_001}, 500_002_500),  # x 2.50
+    ("not a long context", {"model": "gemini/gemini-2.5-pro", "input_tokens": 200_000}, 250_000_000),  # x 1.25
+    ("output of a long context", {"model": "gpt-5.4", "input_tokens": 272_001, "output_tokens": 1}, 1_360_027_500),
+    ("a list of sizes", {"model": "dashscope/qwen-flash", "input_tokens": 256_001}, 64_000_250),  # x 0.25
+    ("batch", {"model": "gpt-4o", "input_tokens": 1000, "output_tokens": 1000, "service": "batch"}, 6_250_000),
+    ("flex", {"model": "gpt-5", "input_tokens": 1000, "output_tokens": 1000, "service": "flex"}, 5_625_000),
+    ("priority", {"model": "gpt-5", "input_tokens": 1000, "output_tokens": 1000, "service": "priority"}, 22_500_000),
+    (
+        "batch of a long context",
+        {"model": "gemini/gemini-2.5-pro", "input_tokens": 300_000, "service": "batch"},
+        375_000_000,
+    ),
+    (
+        "batch of a context that is just not long",
+        {"model": "gemini/gemini-2.5-pro", "input_tokens": 200_000, "service": "batch"},
+        125_000_000,
+    ),
+    (
+        "audio, both ways",
+        {
+            "model": "gpt-realtime",
+            "input_tokens": 30,
+            "audio_input_tokens": 10,
+            "output_tokens": 20,
+            "audio_output_tokens": 5,
+        },
+        20 * 4_000 + 10 * 32_000 + 15 * 16_000 + 5 * 64_000,
+    ),
+    (
+        "images in and out",
+        {
+            "model": "gpt-image-1",
+            "input_tokens": 30,
+            "image_input_tokens": 10,
+            "output_tokens": 50,
+            "image_output_tokens": 50,
+        },
+        20 * 5_000 + 10 * 10_000 + 50 * 40_000,
+    ),
+    (
+        "reasoning at a rate of its own",
+        {"model": "perplexity/sonar-deep-research", "output_tokens": 100, "reasoning_tokens": 90},
+        10 * 8_000 + 90 * 3_000,
+    ),
+    ("a web search", {"model": "claude-sonnet-4-5", "quantities": {"searches": 3}}, 30_000_000),  # 10 per thousand
+    ("a request", {"model": "perplexity/pplx-7b-online", "output_tokens": 0}, 5_000_000),  # 5 per thousand
+    ("an image", {"model": "amazon.titan-image-generator-v1", "quantities": {"images": 2}}, 16_000_000),
+    ("a minute of sound", {"model": "whisper-1", "quantities": {"seconds": 60}}, 6_000_000),  # 0.006
+    ("characters that are spoken", {"model": "tts-1", "quantities": {"characters": 1000}}, 15_000_000),  # 15 per M
+    ("a page", {"model": "mistral/mistral-ocr-latest", "quantities": {"pages": 5}}, 20_000_000),  # 4 per thousand
+    ("a rerank query", {"model": "rerank-v3.5", "quantities": {"queries": 1}}, 2_000_000),  # 2 per thousand
+    ("an embedding", {"model": "text-embedding-3-small", "input_tokens": 1000}, 20_000),
+]
+
+
+@pytest.mark.parametrize(("used", "nano"), [each[1:] for each in FEES], ids=[each[0] for each in FEES])
+def test_every_kind_of_fee(used: dict[str, Any], nano: int) -> None:
+    """Published prices, computed by hand."""
+    price = bundled().find(used["model"])
+    assert price is not None
+    assert price.cost(Usage(**used)) == nano
+    assert not price.is_partial(Usage(**used))
+    assert Price.from_dict(json.loads(json.dumps(price.to_dict()))).cost(Usage(**used)) == nano
+
+
+PARTIAL: list[tuple[str, dict[str, Any], int]] = [
+    ("audio where only text is priced", {"input_tokens": 10, "audio_input_tokens": 10}, 25_000),  # at the text's 2.50
+    ("sound that was made", {"output_tokens": 10, "audio_output_tokens": 10}, 100_000),
+    ("an image that was drawn", {"output_tokens": 10, "image_output_tokens": 10}, 100_000),
+    ("a piece without a fee", {"input_tokens": 10, "quantities": {"searches": 1}}, 25_000),
+    ("a tier without rates", {"input_tokens": 10, "service": "flex"}, 25_000),
+]
+
+
+@pytest.mark.parametrize(("used", "nano"), [each[1:] for each in PARTIAL], ids=[each[0] for each in PARTIAL])
+def test_what_is_partly_priced_is_charged_as_text_and_said(used: dict[str, Any], nano: int) -> None:
+    """gpt-4o lists no audio, no searches and no flex."""
+    price = bundled().find("gpt-4o")
+    assert price is not None
+    assert price.cost(Usage(**used)) == nano
+    assert price.is_partial(Usage(**used))
+    assert not replace(price, origin="free").is_partial(Usage(**used))
+
+
+def test_images_that_are_read_and_own_units_are_priced_in_full() -> None:
+    """An image that a chat model reads costs as text does; what has no fee anywhere is a unit of one's own."""
+    price = bundled().find("gpt-4o")
+    assert price is not None
+    assert not price.is_partial(Usage(input_tokens=9, image_input_tokens=9, quantities={"gpu_seconds": 3}))
+
+
+def test_nearly_every_maker_has_prices() -> None:
+    """At least eight providers stand behind the tables above."""
+    providers = {bundled().find(model).provider for model, _ in PUBLISHED}
+    assert len(providers) >= 12
+    assert len(PUBLISHED) >= 40
+
+
+DATED = {"2026-03-01": [4, 5], "2026-06-01": [6, 7]}
+
+
+@pytest.mark.parametrize(
+    ("day", "rate", "change"),
+    [
+        ("2026-02-28", 2, "2026-03-01"),
+        ("2026-03-01", 4, "2026-06-01"),
+        ("2026-06-01", 6, None),
+        ("2030-01-01", 6, None),
+    ],
+)
+def test_a_price_that_changes_on_a_day(day: str, rate: int, change: str | None) -> None:
+    """From that day on, and the book says when the next change is."""
+    row = ["x", "chat", 2, 3, 2, 2, 0, None, None, []]
+    later = {"m": {day: ["x", "chat", *rates, 1, 9, 0, None, None, []] for day, rates in DATED.items()}}
+    book = PriceBook.of({"m": row}, as_of=date(2026, 1, 1), source="test", later=later).on(date.fromisoformat(day))
+    assert book.find("m").input == rate
+    assert book.next_change() == (None if change is None else date.fromisoformat(change))
 
 
 def test_cache_is_charged_once_and_at_its_own_rates() -> None:
@@ -229,15 +395,15 @@ def test_bundled_snapshot_is_canonical_and_says_where_it_is_from() -> None:
 
 def test_every_row_can_be_believed() -> None:
     """Integers, no zero input, output only missing for embeddings, cache reads no dearer than input."""
-    data = gzip.decompress(files("capguard.pricing").joinpath("snapshot.json.gz").read_bytes())
-    models = json.loads(data)["models"]
-    assert len(models) > 1500
-    for name, row in models.items():
-        _, mode, given, made, read, write, *_ = row
+    book = bundled()
+    assert len(book) > 2500
+    for name in book:
+        _, mode, given, made, read, write, *_ = book.row(name)
         assert all(type(rate) is int for rate in (given, made, read, write)), name
-        assert given > 0, name
-        assert made > 0 or mode == "embedding", name
-        assert 0 < read <= given <= write, name
+        if mode in ("chat", "completion", "responses"):
+            assert made > 0, name
+            assert given > 0 or book.price(name).request > 0, name
+        assert read <= given <= write, name
         assert given <= 150_000_000, name
         assert made <= 600_000_000, name
 

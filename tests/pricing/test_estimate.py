@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from capguard.pricing.book import Price, bundled
+from capguard.pricing.book import bundled
 from capguard.pricing.estimate import DEFAULT_OUTPUT, estimate
+from capguard.pricing.price import Price
 from capguard.pricing.tokens import count_text
 
 HELLO = [{"role": "user", "content": "hello"}]
@@ -63,6 +64,36 @@ def test_held_at_the_dearest_rate() -> None:
     assert price.cost(got.expected) == got.expected.input_tokens * price.input // 1000
     plain = estimate(price_of("gpt-4o"), "gpt-4o", messages=HELLO)
     assert plain.held.cache_write_tokens == 0
+
+
+def test_output_is_held_as_reasoning_where_that_is_dearer() -> None:
+    """Some models charge thoughts apart: at most, all of the output is that."""
+    price = Price.of("m", input=0, output=2_000, rare={"reasoning": 5_000})
+    got = estimate(price, "m", messages=HELLO, max_tokens=100)
+    assert (price.cost(got.held), price.cost(got.expected)) == (500, 200)
+    cheaper = Price.of("m", input=0, output=2_000, rare={"reasoning": 1_000})
+    assert cheaper.cost(estimate(cheaper, "m", messages=HELLO, max_tokens=100).held) == 200
+
+
+PIECES = [
+    ("image_generation", "images", {"prompt": "x", "n": 3}, 3),
+    ("rerank", "queries", {"input": "x"}, 1),
+    ("audio_speech", "characters", {"input": "hello"}, 5),
+    ("audio_transcription", "seconds", {"input": "x"}, 600),
+    ("chat", "searches", {"messages": HELLO, "tools": [{"type": "web_search_20250305", "max_uses": 2}]}, 2),
+    ("chat", "searches", {"messages": HELLO, "tools": [{"type": "web_search_preview"}]}, 5),
+    ("chat", "searches", {"messages": HELLO, "tools": [{"type": "function"}]}, 0),
+    ("chat", "images", {"messages": HELLO}, 0),
+]
+
+
+@pytest.mark.parametrize(("mode", "piece", "given", "count"), PIECES)
+def test_pieces_that_have_a_fee_are_held(mode: str, piece: str, given: dict[str, Any], count: int) -> None:
+    """As far as the call says how many; a stated number where it does not."""
+    price = Price.of("m", input=0, output=0, mode=mode, fees={piece: 1_000})
+    got = estimate(price, "m", **given)
+    assert price.cost(got.held) == price.cost(got.expected) == count
+    assert dict(got.held.quantities) == ({piece: count} if count else {})
 
 
 def test_a_ceiling_price_without_output_is_an_embedding_only_for_input() -> None:

@@ -12,10 +12,11 @@ from openai.types.chat import ChatCompletionMessage
 from pydantic import BaseModel
 
 from capguard.pricing.messages import compact, replies
-from capguard.pricing.tokens import Count, count_input, count_text
+from capguard.pricing.prompt import count_input
+from capguard.pricing.tokens import Count, count_text
 
 MODEL = "gpt-4o"
-MESSAGE, NAME, PRIMING, IMAGE = 3, 1, 3, 1_600
+MESSAGE, NAME, PRIMING, IMAGE = 3, 1, 3, 85 + 8 * 170
 
 
 def of(*texts: str) -> int:
@@ -91,9 +92,9 @@ FORMS: list[tuple[str, dict[str, Any], int]] = [
         PRIMING + MESSAGE + IMAGE,
     ),
     (
-        "sound: a flat bound and one per 16 characters",
+        "sound: a flat bound and one per 64 characters",
         {"messages": [{"role": "user", "content": [{"type": "input_audio", "input_audio": {"data": "A" * 1600}}]}]},
-        PRIMING + MESSAGE + of("user") + 1_600 + 100,
+        PRIMING + MESSAGE + of("user") + 1_600 + 25,
     ),
     (
         "a document of text",
@@ -171,7 +172,7 @@ def test_attachments_make_a_count_a_guess() -> None:
     assert count_input(MODEL, messages=[{"role": "user", "content": "x"}]).how == "exact"
 
 
-FLAT = [("gpt-4o", 1_600), ("gpt-4o-mini", 48_169), ("gpt-4.1-nano", 3_779), ("claude-opus-4-7", 5_000)]
+FLAT = [("gpt-4o", 1_445), ("gpt-4o-mini", 48_169), ("gpt-4.1-nano", 3_779), ("claude-opus-4-7", 5_000)]
 
 
 @pytest.mark.parametrize(("model", "tokens"), FLAT)

@@ -12,7 +12,8 @@ from typing import Any, NoReturn
 import pytest
 
 from capguard.pricing import vocabulary
-from capguard.pricing.tokens import Count, count_input, count_text, warm
+from capguard.pricing.prompt import count_input
+from capguard.pricing.tokens import Count, count_text, warm
 from capguard.pricing.vocabulary import CL100K, O200K
 
 BUNDLED = Path(str(find_spec("litellm").submodule_search_locations[0])) / "litellm_core_utils/tokenizers"  # type: ignore[union-attr,index]

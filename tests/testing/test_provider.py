@@ -237,3 +237,25 @@ def test_a_dropped_plain_reply_is_a_connection_error(fake: Served, oai: openai.O
     with pytest.raises(openai.APIConnectionError):
         oai.chat.completions.create(**CHAT)
     assert fake.provider.calls == 1
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_completions(fake: Served, oai: openai.OpenAI, stream: bool):
+    """The older text endpoint: the same text and usage, plain and streamed."""
+    fake.provider.set(output_tokens=25, chunk_tokens=10)
+    ask: dict[str, Any] = {"model": "instruct", "prompt": "x" * 40}
+    if not stream:
+        reply = oai.completions.create(**ask)
+        assert (words(reply.choices[0].text), reply.usage.prompt_tokens, reply.usage.completion_tokens) == (25, 10, 25)
+        return
+    chunks = list(oai.completions.create(**ask, stream=True, stream_options={"include_usage": True}))
+    assert words("".join(chunk.choices[0].text for chunk in chunks if chunk.choices)) == 25
+    assert [chunk.usage.completion_tokens for chunk in chunks if chunk.usage] == [25]
+
+
+@pytest.mark.parametrize(("model", "tokens"), [("dall-e-3", None), ("gpt-image-1", 50)])
+def test_images(fake: Served, oai: openai.OpenAI, model: str, tokens: int | None):
+    """One image for each of `n`; the models that are sold by tokens report them."""
+    reply = oai.images.generate(model=model, prompt="x" * 40, n=2)
+    assert len(reply.data) == 2
+    assert (reply.usage and reply.usage.output_tokens) == (tokens and 2 * tokens)

@@ -12,22 +12,28 @@ from capguard.ledger.commands import Alerts, Journal, Refusals
 from capguard.ledger.decide import MINUTE_MS
 from capguard.ledger.outcomes import NEVER, Alert, Line, Made, Record, RefusalCount, Revised
 
-_BEGIN = "SELECT (SELECT at FROM entry ORDER BY seq DESC LIMIT 1), (SELECT min(due) FROM reservation)"
+_BEGIN = """
+SELECT (SELECT at FROM entry ORDER BY seq DESC LIMIT 1),
+       (SELECT min(due) FROM reservation), (SELECT min(gone) FROM meter)
+"""
 _PERIOD = "SELECT settled, held, overrun FROM meter WHERE key = ? AND period = ?"
 _METER = "SELECT sum(settled), sum(held), sum(overrun) FROM meter WHERE key = ? AND period BETWEEN ? AND ?"
 _PERIODS = "SELECT period, settled FROM meter WHERE key = ? AND period BETWEEN ? AND ? ORDER BY period"
 _HOLD = """
-INSERT INTO meter (key, period, settled, held, overrun, cap, unit, scope, ends) VALUES (?, ?, 0, ?, 0, ?, ?, ?, ?)
+INSERT INTO meter (key, period, settled, held, overrun, cap, unit, scope, gone) VALUES (?, ?, 0, ?, 0, ?, ?, ?, ?)
 ON CONFLICT (key, period) DO UPDATE SET held = held + excluded.held
 """
 _BOOK = """
-INSERT INTO meter (key, period, settled, held, overrun, cap, unit, scope, ends) VALUES (?, ?, ?, 0, 0, ?, ?, ?, ?)
+INSERT INTO meter (key, period, settled, held, overrun, cap, unit, scope, gone) VALUES (?, ?, ?, 0, 0, ?, ?, ?, ?)
 ON CONFLICT (key, period) DO UPDATE SET settled = settled + excluded.settled RETURNING settled
 """
 _MOVE = """
 UPDATE meter SET settled = settled + ?, held = held + ?, overrun = overrun + ? WHERE key = ? AND period = ?
 RETURNING settled
 """
+_NEWEST = "SELECT period, gone FROM meter WHERE key = ? ORDER BY period DESC LIMIT 1"
+_KEEP = "UPDATE meter SET gone = max(gone, ?) WHERE key = ? AND period = ?"
+_CLOSE = "DELETE FROM meter WHERE (key, period) IN (SELECT key, period FROM meter WHERE gone <= ? LIMIT ?)"
 _ALERT = "INSERT OR IGNORE INTO alert (key, period, ppm, at, cap, scope) VALUES (?, ?, ?, ?, ?, ?)"
 _RECORD = """
 SELECT r.id, r.fingerprint, r.state, r.expires, r.change, r.entry, e.body
@@ -83,14 +89,15 @@ class SQLiteBooks:
         self._connection = connection
         self._run = connection.execute
         self._next_due: int | None = None
+        self._next_gone: int | None = None
 
     def begin(self, now_ms: int) -> int:
         """Look at the clock of the books: time there never runs backward. Returns the time of this step."""
-        last_ms, self._next_due = self._run(_BEGIN).fetchone()
+        last_ms, self._next_due, self._next_gone = self._run(_BEGIN).fetchone()
         return now_ms if last_ms is None else max(now_ms, last_ms)
 
     def meter(self, leg: Leg) -> MeterState:
-        if leg.since == leg.period:
+        if not leg.rolling:
             row = self._run(_PERIOD, (leg.meter, leg.period)).fetchone()
             return _EMPTY if row is None else MeterState._make(row)
         row = self._run(_METER, (leg.meter, leg.since, leg.period)).fetchone()
@@ -102,7 +109,7 @@ class SQLiteBooks:
     def open(self, legs: Sequence[Leg], shares: Sequence[int], *, settled: bool) -> Sequence[int]:
         sql = _BOOK if settled else _HOLD
         opened = zip(legs, shares, strict=True)
-        rows = [(leg.meter, leg.period, share, leg.cap, leg.unit, leg.scope, leg.ends) for leg, share in opened]
+        rows = [(leg.meter, leg.period, share, leg.cap, leg.unit, leg.scope, leg.gone_ms) for leg, share in opened]
         if not settled:
             self._connection.executemany(sql, rows)
             return ()
@@ -111,6 +118,16 @@ class SQLiteBooks:
     def move(self, moves: Sequence[Move]) -> Sequence[int]:
         rows = [(settled, held, overrun, meter, period) for meter, period, settled, held, overrun in moves]
         return [self._run(_MOVE, row).fetchone()[0] for row in rows]
+
+    def newest(self, meter: str) -> tuple[int, int] | None:
+        return self._run(_NEWEST, (meter,)).fetchone()  # type: ignore[no-any-return]
+
+    def keep(self, leg: Leg, gone_ms: int) -> None:
+        self._run(_KEEP, (gone_ms, leg.meter, leg.period))
+
+    def close(self, now_ms: int, limit: int) -> None:
+        if self._next_gone is not None and self._next_gone <= now_ms:
+            self._run(_CLOSE, (now_ms, limit))
 
     def alert(self, leg: Leg, ppm: int, now_ms: int) -> bool:
         return self._run(_ALERT, (leg.meter, leg.period, ppm, now_ms, leg.cap, leg.scope)).rowcount == 1
@@ -124,7 +141,7 @@ class SQLiteBooks:
         self._run(_ADD, (record.id, record.fingerprint, record.state, entry, record.expires_ms, due_ms))
 
     def update(self, record: Record, due_ms: int) -> None:
-        change: dict[str, Any] = {"shares": record.shares}
+        change: dict[str, Any] = {"shares": record.shares} if record.shares else {}
         if record.state != "held":
             change |= {"booked": record.booked, "overrun": record.overrun, "entry": record.entry}
         self._run(_UPDATE, (record.state, record.expires_ms, due_ms, _encode(change), record.id))
@@ -173,8 +190,8 @@ class SQLiteBooks:
         row = self._run("SELECT seq FROM sqlite_sequence WHERE name = 'entry'").fetchone()
         return 0 if row is None else int(row[0])
 
-    def meters(self) -> Iterator[Move]:
-        rows = self._run("SELECT key, period, settled, held, overrun FROM meter")
+    def meters(self, now_ms: int) -> Iterator[Move]:
+        rows = self._run("SELECT key, period, settled, held, overrun FROM meter WHERE gone > ?", (now_ms,))
         return (Move(*row) for row in rows)
 
     def open_reservations(self) -> Iterator[Record]:
@@ -208,6 +225,7 @@ def _record(
     fields["legs"] = tuple([Leg(*leg) for leg in fields["legs"]])
     fields["sources"] = tuple([Leg(*leg) for leg in fields["sources"]])
     made = Made(**fields)
+    shares = () if state == "settled" else shares
     if not (now := json.loads(change)):
         return Record(id, fingerprint, state, made, shares, expires, entry or 0, made.held if state != "held" else {})
     return Record(
@@ -215,7 +233,7 @@ def _record(
         fingerprint,
         state,
         made,
-        tuple(now["shares"]),
+        tuple(now.get("shares", shares)),
         expires,
         now.get("entry", entry),
         now.get("booked", {}),

@@ -13,7 +13,7 @@ from pathlib import Path
 from capguard.backends.sqlite.ticket import Ticket
 from capguard.errors import BackendUnavailable
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _JOURNAL_SIZE_LIMIT = 64 * 1024 * 1024
 _APPLICATION_ID = 0x43415047  # "CAPG"
 

@@ -10,9 +10,10 @@ CREATE TABLE meter (
   cap     TEXT    NOT NULL,
   unit    TEXT    NOT NULL,
   scope   TEXT    NOT NULL,                       -- JSON: whom it counts
-  ends    INTEGER NOT NULL,
+  gone    INTEGER NOT NULL,                       -- when it is closed for good, and dropped
   PRIMARY KEY (key, period)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX meter_gone ON meter (gone);
 
 -- The journal: append-only. What a meter shows is the sum of the moves in these bodies.
 CREATE TABLE entry (

@@ -7,7 +7,8 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from typing import NamedTuple
 
-from capguard.pricing.book import Price, bundled
+from capguard.pricing.book import bundled
+from capguard.pricing.price import Price
 from capguard.pricing.usage import Usage
 from capguard.testing.trace import load_trace, users
 

@@ -43,14 +43,12 @@ class CappedEmbeddings(Embeddings):
         with final_for_langchain(), self._call(texts) as call:
             vectors = self.embeddings.embed_documents(texts)
             _count(call)
-            call.finish_seen()
             return vectors
 
     def embed_query(self, text: str) -> list[float]:
         with final_for_langchain(), self._call([text]) as call:
             vector = self.embeddings.embed_query(text)
             _count(call)
-            call.finish_seen()
             return vector
 
     async def aembed_documents(self, texts: list[str]) -> list[list[float]]:
@@ -58,7 +56,6 @@ class CappedEmbeddings(Embeddings):
             async with self._call(texts) as call:
                 vectors = await self.embeddings.aembed_documents(texts)
                 _count(call)
-                await call.afinish_seen()
                 return vectors
 
     async def aembed_query(self, text: str) -> list[float]:
@@ -66,7 +63,6 @@ class CappedEmbeddings(Embeddings):
             async with self._call([text]) as call:
                 vector = await self.embeddings.aembed_query(text)
                 _count(call)
-                await call.afinish_seen()
                 return vector
 
     def _call(self, texts: Sequence[str]) -> Call:
@@ -77,4 +73,5 @@ class CappedEmbeddings(Embeddings):
 def _count(call: Call) -> None:
     """Book the input as it was counted; there is no output. An inner layer that charged the call already knows more."""
     if not call.recorded:
-        call.reader()
+        call.read_along()
+        call.stream_ended()

@@ -18,10 +18,9 @@ from capguard.call import Call
 from capguard.default import default_guard
 from capguard.errors import CapExceeded
 from capguard.guard import Guard
-from capguard.integrations.langchain import dropped
 from capguard.integrations.langchain.asked import asked
 from capguard.integrations.langchain.errors import final_for_langchain
-from capguard.integrations.langchain.runs import OPEN, Run, drop, place_in_batch, refuse, take
+from capguard.integrations.langchain.runs import OPEN, Run, place_in_batch, refuse, take
 from capguard.integrations.langchain.who import Who
 from capguard.policy.document import Cap
 
@@ -65,10 +64,6 @@ class CapguardCallbackHandler(BaseCallbackHandler):
     def guard(self) -> Guard:
         return self._guard or default_guard()
 
-    def flush(self) -> None:
-        """Wait until every call that was dropped without an end is booked."""
-        dropped.flush()
-
     def on_chat_model_start(
         self,
         serialized: dict[str, Any],  # noqa: ARG002
@@ -108,10 +103,7 @@ class CapguardCallbackHandler(BaseCallbackHandler):
             run.end(response)
 
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **_: Any) -> None:
-        key = self._key(run_id)
-        if isinstance(error, GeneratorExit):  # a generator may be closed by the garbage collector, inside the ledger
-            dropped.later(lambda: drop(key))
-        elif (run := take(key)) is not None:
+        if (run := take(self._key(run_id))) is not None:
             run.fail(error)
 
     def _start(
@@ -131,7 +123,6 @@ class CapguardCallbackHandler(BaseCallbackHandler):
         except BaseException:
             refuse(params)
             raise
-        dropped.ready()
         OPEN[key] = Run(key, run_id, call, self, params, place_in_batch(params, guard))
 
     def _key(self, run_id: UUID) -> tuple[int, int]:

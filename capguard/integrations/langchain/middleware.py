@@ -95,7 +95,7 @@ class CapguardAgentMiddleware(_Middleware):
                 leg = hold(self._legs(request))
                 with leg.call:
                     reply = handler(_request(request, leg))
-                    replies.finish(leg.call, _result(reply))
+                    replies.record(leg.call, _result(reply))
                     return reply
         except CapExceeded as refused:
             return self._ended(refused)
@@ -106,7 +106,7 @@ class CapguardAgentMiddleware(_Middleware):
                 leg = await ahold(self._legs(request))
                 async with leg.call:
                     reply = await handler(_request(request, leg))
-                    await replies.afinish(leg.call, _result(reply))
+                    replies.record(leg.call, _result(reply))
                     return reply
         except CapExceeded as refused:
             return self._ended(refused)

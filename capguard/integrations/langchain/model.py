@@ -138,7 +138,7 @@ class CappedChatModel(BaseChatModel):
             leg = hold(self._legs(messages, kwargs))
             with leg.call:
                 reply = leg.model._generate(messages, stop, run_manager, **self._kwargs(leg, kwargs))
-                replies.finish(leg.call, reply)
+                replies.record(leg.call, reply)
                 return reply
 
     async def _agenerate(
@@ -152,7 +152,7 @@ class CappedChatModel(BaseChatModel):
             leg = await ahold(self._legs(messages, kwargs))
             async with leg.call:
                 reply = await leg.model._agenerate(messages, stop, run_manager, **self._kwargs(leg, kwargs))
-                await replies.afinish(leg.call, reply)
+                replies.record(leg.call, reply)
                 return reply
 
     def _stream(

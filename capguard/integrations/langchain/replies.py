@@ -8,37 +8,22 @@ from typing import Any
 from capguard.call import Call
 from capguard.pricing.fields import get, items_of, path
 from capguard.pricing.responses import read_usage
+from capguard.pricing.stream import StreamReader
 
 
-def tell(call: Call, response: Any) -> bool:
-    """Record what `response`, an LLMResult or ChatResult, says. False where its text was taken to be counted."""
+def record(call: Call, response: Any, reader: StreamReader | None = None) -> None:
+    """Record what `response`, an LLMResult or ChatResult, says. Without a usage its text is counted, unless `reader`
+    saw it pass. An inner layer that charges this call is not disturbed."""
     if call.recorded:
-        return True
+        return
     usage = read_usage(response)
     if is_cached(response):
         call.answered_from_cache()
     elif usage is not None:
         call.settle(usage=usage)
     else:
-        _read(call, response)
-        return False
-    return True
-
-
-def finish(call: Call, response: Any) -> None:
-    """Book a call that came to its end."""
-    if tell(call, response):
-        call.finish()
-    else:
-        call.finish_seen()
-
-
-async def afinish(call: Call, response: Any) -> None:
-    """As `finish`, without blocking the event loop."""
-    if tell(call, response):
-        await call.afinish()
-    else:
-        await call.afinish_seen()
+        _read(reader or call.read_along(), response)
+        call.stream_ended()
 
 
 def is_cached(response: Any) -> bool:
@@ -46,9 +31,7 @@ def is_cached(response: Any) -> bool:
     return any(path(get(each, "message"), "usage_metadata", "total_cost") == 0 for each in _generations(response))
 
 
-def _read(call: Call, response: Any) -> None:
-    """Let the text be counted, unless it was as it passed."""
-    reader = call.reader()
+def _read(reader: StreamReader, response: Any) -> None:
     if not reader.text:
         for generation in _generations(response):
             message = get(generation, "message")

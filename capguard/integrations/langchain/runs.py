@@ -15,9 +15,10 @@ from typing import Any
 from uuid import UUID
 
 from capguard.call import Call
+from capguard.dropped import later
 from capguard.integrations.langchain import replies
-from capguard.integrations.langchain.dropped import later
 from capguard.pricing.responses import read_usage
+from capguard.pricing.stream import StreamReader
 from capguard.pricing.usage import Usage
 
 Key = tuple[int, int]
@@ -29,14 +30,13 @@ OPEN: dict[Key, Run] = {}
 class Run:
     """One call to a model, from its start to whichever end. `place` is that of its prompt in its `generate`."""
 
-    __slots__ = ("_key", "_task", "_told_by_first", "_vanished", "_was_sent", "call", "owner", "params", "place")
-
     def __init__(self, key: Key, run_id: UUID, call: Call, owner: object, params: Mapping[str, Any], place: int):
         self.call = call
         self.owner = owner
         self.params = params  # one object for all prompts of a `generate`, by which they know each other
         self.place = place
         self._key = key
+        self._reader: StreamReader | None = None
         self._was_sent = True
         self._told_by_first = False
         self._vanished = weakref.ref(run_id, lambda _: later(lambda: drop(key)))
@@ -46,7 +46,10 @@ class Run:
 
     def feed(self, piece: Any) -> None:
         """A piece of the reply, as it passed."""
-        self.call.reader().feed(piece)
+        if self._reader is None:
+            self._reader = self.call.read_along()
+        self._reader.feed(piece)
+        self.call.passed()
 
     def end(self, response: Any) -> None:
         """Book by what the reply reports, else by its text. Text models report all prompts' usage with the first."""
@@ -56,23 +59,21 @@ class Run:
         elif usage is not None and self.place == 0:
             for run in self._others():
                 run._told_by_first = True
-        replies.finish(self.call, response)
+        replies.record(self.call, response, self._reader)
+        self.call.finish()
 
     def fail(self, error: BaseException) -> None:
         """Book or release, as far as the error and what passed before it tell."""
         for run in self._others():
             run._was_sent = run.place < self.place  # prompts are sent in turn; where not, each has an end of its own
-        if self.call.reading:
-            self.call.finish_seen(error, whole=False)
-        else:
-            self.call.finish(error)
+        self.call.finish(error)
 
     def drop(self) -> None:
         """Nobody will tell how it ended."""
         if not self._was_sent:
             self.release()
-        elif self.call.reading:
-            self.call.finish_seen(whole=False)
+        elif self._reader is not None:
+            self.call.finish_stream(whole=False)
         else:
             self.call.finish()
 

@@ -18,6 +18,7 @@ from capguard.ledger.commands import (
     Scale,
     Settle,
 )
+from capguard.ledger.ids import minted
 from capguard.ledger.windows import FOREVER_MS, parse, resets_at
 from capguard.testing.clock import ManualClock
 
@@ -51,6 +52,7 @@ def cap(
     ignore_grants: bool = False,
     min_output: int = 0,
     max_wait: int = 30,
+    idle: int = 0,
 ) -> Leg:
     """The leg of a cap for one identity, in the period that is on at `at`."""
     values = (who,) if isinstance(who, str) else who
@@ -74,6 +76,7 @@ def cap(
         ignore_grants=ignore_grants,
         min_output=min_output,
         max_wait_ms=max_wait * 1000,
+        idle_ms=idle * 1000,
     )
 
 
@@ -152,8 +155,13 @@ def check(amount: int | Amounts | Scale, *legs: Leg, **options: Any) -> Check:
     return Check(reserve("asked", amount, *legs, **options))
 
 
-def settle(id: str, amount: int | Amounts) -> Settle:
-    return Settle(id, amounts_of(amount), {"how": "given"})
+def settle(id: str, amount: int | Amounts, retention: int = RETENTION) -> Settle:
+    return Settle(id, amounts_of(amount), {"how": "given"}, retention * 1000)
+
+
+def mint(name: int, at: float = 0) -> str:
+    """An id that was minted at `at` seconds."""
+    return minted(ms(at), name.to_bytes(10))
 
 
 def release(id: str, retention: int = RETENTION) -> Release:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from capguard.ledger.caps import Action, Leg
 from capguard.ledger.commands import Candidate, Extend, Publish, Release, Reserve, Scale, Steer
 from capguard.ledger.outcomes import NEVER, Revised
-from capguard.testing.conformance.builders import cap, extend, model, release, reserve_one_of, seconds
+from capguard.testing.conformance.builders import cap, extend, mint, model, release, reserve_one_of, seconds
 from capguard.testing.conformance.paying import (
     allowance,
     assign,
@@ -36,6 +36,7 @@ class Sort(NamedTuple):
     overage_only: bool = False
     ignore_grants: bool = False
     min_output: int = 0
+    idle: int = 0
 
 
 SORTS = (
@@ -43,6 +44,7 @@ SORTS = (
     Sort("tight", 12, "block", "lifetime"),
     Sort("hourly", 18, "clamp", "hourly", min_output=2),
     Sort("narrow", 24, "clamp", unit="tokens", min_output=3),
+    Sort("run", 16, "block", "lifetime", idle=45),
     Sort("roll", 20, "block", "rolling:60s"),
     Sort("slow", 15, "throttle", "rolling:120s"),
     Sort("words", 40, "block", unit="tokens"),
@@ -56,7 +58,7 @@ SORTS = (
 )
 ROLLING = tuple(sort for sort in SORTS if sort.window.startswith("rolling") and sort.action != "dry_run")
 PEOPLE = ("u1", "u2")
-IDS = st.sampled_from([f"r{n}" for n in range(40)])
+IDS = st.sampled_from([*(f"r{n}" for n in range(40)), mint(1), mint(2, at=4000)])
 USERS = st.sampled_from(PEOPLE)
 COSTS = st.fixed_dictionaries({"usd": st.integers(0, 16) | st.integers(6, 16)}, optional={"tokens": st.integers(0, 30)})
 SCALES = st.builds(
@@ -65,7 +67,7 @@ SCALES = st.builds(
     st.fixed_dictionaries({"usd": st.integers(0, 5), "tokens": st.integers(0, 8)}),
     st.fixed_dictionaries({"usd": st.integers(300, 1500), "tokens": st.integers(500, 1500)}),
 )
-WAITS = st.sampled_from([0.5, 0.5, 1, 1, 5, 5, 29, 31, 31, 61, 61, 400, 3600, 12 * 3600, -1, -40])
+WAITS = st.sampled_from([0.5, 0.5, 1, 1, 5, 5, 29, 31, 31, 61, 61, 400, 3600, 12 * 3600, 50 * 3600, -1, -40])
 TURNS = (
     ("reserve",) * 4
     + ("settle",) * 4

@@ -12,6 +12,7 @@ from capguard.ledger.outcomes import (
     Extended,
     Found,
     Held,
+    Line,
     Lines,
     Meters,
     Mismatch,
@@ -104,8 +105,8 @@ def _found(outcome: Found) -> str:
 
 
 @_told.register
-def _unknown(_outcome: Unknown) -> str:
-    return "unknown"
+def _unknown(outcome: Unknown) -> str:
+    return f"unknown, kept as {outcome.entry}" if outcome.entry else "unknown"
 
 
 @_told.register
@@ -115,7 +116,13 @@ def _meters(outcome: Meters) -> str:
 
 @_told.register
 def _lines(outcome: Lines) -> str:
-    return " ".join(["lines", *(f"{line.seq}:{line.kind}:{line.id}@{_seconds(line.at_ms)}" for line in outcome.lines)])
+    return " ".join(["lines", *map(_line, outcome.lines)])
+
+
+def _line(line: Line) -> str:
+    """`7:settle:r1@70 late`, with the cause where the entry says one."""
+    cause = line.body.get("facts", {}).get("cause")
+    return f"{line.seq}:{line.kind}:{line.id}@{_seconds(line.at_ms)}" + (f" {cause}" if cause else "")
 
 
 @_told.register

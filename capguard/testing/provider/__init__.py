@@ -6,8 +6,8 @@
         assert fake.provider.calls == 1
 
 It speaks `/v1/chat/completions`, `/v1/completions`, `/v1/embeddings`, `/v1/images/generations`, `/v1/responses` and
-`/v1/messages`, plain and streamed. Another process steers it by `POST /settings`, `POST /reset` and `GET /calls`.
-Importing it raises `MissingExtra` where starlette or uvicorn is not installed.
+`/v1/messages`, plain and streamed, and `/v1/audio/*`. Another process steers it by `POST /settings`, `POST /reset` and
+`GET /calls`. Importing it raises `MissingExtra` where starlette or uvicorn is not installed.
 """
 
 from capguard.errors import missing_extra

@@ -1,4 +1,4 @@
-"""The HTTP side of the fake provider: six endpoints that answer, three that steer."""
+"""The HTTP side of the fake provider: nine endpoints that answer, three that steer."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from capguard.testing.provider.anthropic_messages import MESSAGES
 from capguard.testing.provider.dialect import Dialect, encode
+from capguard.testing.provider.openai_audio import audio_routes
 from capguard.testing.provider.openai_chat import CHAT
 from capguard.testing.provider.openai_completions import COMPLETIONS
 from capguard.testing.provider.openai_embeddings import EMBEDDINGS
@@ -33,7 +34,7 @@ def provider_app(settings: Settings | None = None) -> Starlette:
     provider = Provider(settings)
     dialects = (CHAT, COMPLETIONS, EMBEDDINGS, IMAGES, RESPONSES, MESSAGES)
     routes = [Route(dialect.path, _answering(provider, dialect), methods=["POST"]) for dialect in dialects]
-    app = Starlette(routes=[*routes, *_steering(provider)])
+    app = Starlette(routes=[*routes, *audio_routes(provider), *_steering(provider)])
     app.state.provider = provider
     return app
 

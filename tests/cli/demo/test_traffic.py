@@ -8,7 +8,7 @@ import pytest
 
 from capguard.cli.demo.desk import text_of
 from capguard.cli.demo.traffic import MAX_TOKENS, asks, plans_of
-from capguard.pricing.tokens import count_input
+from capguard.pricing.prompt import count_input
 from capguard.testing.trace import load_trace
 
 

@@ -15,7 +15,6 @@ from langchain_core.prompts import ChatPromptTemplate
 
 from capguard import Guard
 from capguard.integrations.langchain import RETRYABLE
-from capguard.integrations.langchain.dropped import flush
 from tests.kit import held
 
 POLICY: dict[str, Any] = {
@@ -168,7 +167,7 @@ every_async = pytest.mark.parametrize("path", [path for path in PATHS if path.wa
 async def nothing_held(guard: Guard, user: str = "u1") -> bool:
     """Whether no hold is left, once everything that went on in the background has come to its end."""
     for _ in range(500):
-        flush()
+        guard.flush()
         if held(guard, user=user) == 0:
             return True
         gc.collect()

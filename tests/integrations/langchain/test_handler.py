@@ -342,16 +342,12 @@ async def test_inside_a_capped_function(to_fake, guard, config):
 async def test_plain_retry_calls_nobody(to_fake, guard, config, fake):
     """Even a retry that knows nothing of caps sends nothing; with RETRYABLE it does not even wait."""
     tries = []
-
-    class Counts(BaseCallbackHandler):
-        def on_chat_model_start(self, *_, **__):
-            tries.append(1)
-
+    guard.on("denied", tries.append)
     with blocked(guard):
         for types in ((Exception,), RETRYABLE):
             model = to_fake().with_retry(retry_if_exception_type=types, wait_exponential_jitter=False)
             with pytest.raises(CapExceeded):
-                model.invoke(ASKED, {**config, "callbacks": [Counts(), *config["callbacks"]]})
+                model.invoke(ASKED, config)
     assert (len(tries), fake.provider.calls) == (4, 0)
 
 

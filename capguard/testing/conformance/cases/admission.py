@@ -130,4 +130,12 @@ CASES = (
         (settle("r1", MAX_AMOUNT - 2), f"settled {MAX_AMOUNT - 2}"),
         ends={"vast": (MAX_AMOUNT - 2, 1, 0)},
     ),
+    case(
+        "a leg of 0 passes a meter that is beyond its limit",
+        (reserve("r1", 5, TEN), "held"),
+        (settle("r1", 12), "settled 12, overrun 2"),
+        (reserve("r2", 0, TEN), "held"),
+        (reserve("r3", 1, TEN), "denied ten:exhausted"),
+        ends={"ten": (12, 0, 2)},
+    ),
 )

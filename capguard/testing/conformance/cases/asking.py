@@ -69,4 +69,12 @@ CASES = (
         (settle("r1", 4), "settled 4, again"),
         ends={"ten": (4, 0, 0)},
     ),
+    case(
+        "check is asked anew whatever its id did before",
+        (reserve("r1", 10, TEN), "held"),
+        (Check(reserve("r1", 10, TEN)), "denied ten:in_flight"),
+        (settle("r1", 1), "settled 1"),
+        (Check(reserve("r1", 9, TEN, arguments="others")), "held"),
+        ends={"ten": (1, 0, 0)},
+    ),
 )

@@ -201,4 +201,11 @@ CASES = (
         (reserve("r1", words(100), TEN, book=True), "settled, passing ten, output 30"),
         ends={"ten": (100, 0, 0)},
     ),
+    case(
+        "the output is lowered by one token where that is enough",
+        (reserve("r1", words(51, base=0), clamp("tight", 50, min_output=1)), "held, passing tight, output 25"),
+        SPENT_70,
+        (reserve("r2", words(31), TEN), "held, passing ten, output 30"),
+        ends={"ten": (70, 30, 0), "tight": (0, 25, 0)},
+    ),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from capguard.ledger.commands import Fetch, Verify
-from capguard.testing.conformance.builders import cap, check, extend, look, release, reserve, settle
+from capguard.testing.conformance.builders import cap, check, extend, journal, look, release, reserve, settle
 from capguard.testing.conformance.script import case, wait
 
 TEN = cap("ten", 10)
@@ -52,6 +52,7 @@ CASES = (
             (settle("r1", cost), f"settled {cost}, late"),
             (settle("r1", cost), f"settled {cost}, again"),
             (settle("r1", 1), f"settled {cost}, conflict, again"),
+            (journal(), "lines 1:reserve:r1@0 2:expire:r1@70 expired 3:settle:r1@70"),
             ends={"ten": (cost, 0, 0)},
         )
         for cost in (0, 3, 4, 9)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from capguard.ledger.caps import Leg
 from capguard.ledger.commands import PolicyInForce, Verify
 from capguard.testing.conformance.builders import cap, journal, look, release, reserve, settle
 from capguard.testing.conformance.paying import backfill, publish
@@ -11,6 +12,11 @@ OLD, NEW = cap("old", 10), cap("new", 10)
 YESTERDAY, TOMORROW = cap("old", at=-86400), cap("old", at=86400)
 MANY = 1001
 """More meters than two entries open."""
+
+
+def rolling(at: float) -> Leg:
+    return cap("roll", 10, window="rolling:60s", at=at)
+
 
 CASES = (
     case(
@@ -78,5 +84,12 @@ CASES = (
         (journal(), "lines 1:publish:@0 2:backfill:@0 3:backfill:@0 4:backfill:@0"),
         (Verify(), f"verified 4 entries, {MANY} meters, 0 open"),
         ends={cap("new", who="u1"): (1, 0, 0), cap("new", who=f"u{MANY - 1}"): (MANY - 1, 0, 0)},
+    ),
+    case(
+        "a rolling meter is filled bucket by bucket, where it has none yet",
+        (reserve("r1", 2, rolling(0), book=True), "settled"),
+        wait(1),
+        (publish("first", fill=backfill({rolling(0): 9, rolling(1): 3}, last=1)), "policy 1 first"),
+        ends={rolling(1): (5, 0, 0)},
     ),
 )

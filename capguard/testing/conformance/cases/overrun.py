@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from capguard.testing.conformance.builders import cap, reserve, settle
-from capguard.testing.conformance.script import case
+from capguard.ledger.commands import Settle
+from capguard.testing.conformance.builders import cap, journal, reserve, settle
+from capguard.testing.conformance.script import case, wait
 
 TEN = cap("ten", 10)
 
@@ -53,5 +54,31 @@ CASES = (
         (reserve("r1", 4, cap("a", 4), cap("b", 6), cap("told", 1, "warn"), cap("roomy")), "held, passing told"),
         (settle("r1", 9), "settled 9, overrun 5"),
         ends={"a": (9, 0, 5), "b": (9, 0, 3), "told": (9, 0, 5), "roomy": (9, 0, 0)},
+    ),
+    case(
+        "an entry says why a limit was overrun, and nothing where none was",
+        (reserve("r1", 6, TEN), "held"),
+        (settle("r1", 11), "settled 11, overrun 1"),
+        (reserve("r2", 0, TEN), "held"),
+        wait(70),
+        (settle("r2", 2), "settled 2, overrun 2, late"),
+        (reserve("r3", 0, TEN), "held"),
+        (Settle("r3", {"usd": 1}, {"cause": "outage"}), "settled 1, overrun 1"),
+        (reserve("r4", 0, TEN), "held"),
+        (Settle("r4", {"usd": 1}, {}), "settled 1, overrun 1"),
+        (reserve("r5", 0, TEN, expected=1), "held"),
+        wait(70),
+        (reserve("r6", 0, TEN), "held"),
+        (settle("r6", 0), "settled 0"),
+        (
+            journal(),
+            (
+                "lines 1:reserve:r1@0 2:settle:r1@0 above_estimate 3:reserve:r2@0 4:expire:r2@70 expired"
+                " 5:settle:r2@70 late 6:reserve:r3@70 7:settle:r3@70 outage 8:reserve:r4@70"
+                " 9:settle:r4@70 above_estimate 10:reserve:r5@70 11:expire:r5@140 expired 12:reserve:r6@140"
+                " 13:settle:r6@140"
+            ),
+        ),
+        ends={"ten": (16, 0, 6)},
     ),
 )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from capguard.ledger.commands import Fetch
-from capguard.testing.conformance.builders import RETENTION, cap, extend, release, reserve, settle
+from capguard.ledger.commands import Fetch, Verify
+from capguard.testing.conformance.builders import RETENTION, cap, extend, journal, mint, release, reserve, settle
 from capguard.testing.conformance.script import case, wait
 
 TEN = cap("ten", 10)
 HOUR = 3600 - 0.001
+OLD, LATER = mint(1), mint(2, at=120)
 
 CASES = (
     case(
@@ -17,6 +18,8 @@ CASES = (
         wait(HOUR),
         (settle("r1", 5), "settled 5, again"),
         wait(0.001),
+        (Fetch("r1"), "unknown"),
+        (extend("r1", ttl=1), "unknown"),
         (settle("r1", 5), "unknown"),
         (reserve("r1", 2, TEN, arguments="others"), "held"),
         ends={"ten": (5, 2, 0)},
@@ -79,5 +82,66 @@ CASES = (
         (Fetch("r1"), "found held"),
         (settle("r1", 5), "settled 5"),
         ends={"ten": (5, 0, 0)},
+    ),
+    case(
+        "a settle of a minted id that was forgotten is a dead letter, once, and moves nothing",
+        (reserve(OLD, 6, TEN, expected=3), "held"),
+        wait(70),
+        (Fetch("r1"), "unknown"),
+        (reserve("r1", 0), "held"),
+        wait(HOUR),
+        (settle(OLD, 5), "settled 5, late"),
+        wait(HOUR),
+        (settle(OLD, 4), "settled 5, conflict, again"),
+        wait(0.001),
+        (settle(OLD, {"usd": 4, "tokens": 7}), "unknown, kept as 6"),
+        (settle(OLD, {"usd": 4, "tokens": 7}), "unknown"),
+        (settle(OLD, 9), "unknown"),
+        (Fetch(OLD), "unknown"),
+        (reserve(OLD, 6, TEN, expected=3), "mismatch tombstone"),
+        (release(OLD), "nothing to release"),
+        (journal(after=5), f"lines 6:dead_letter:{OLD}@7270"),
+        (journal(user="u1", after=5), "lines"),
+        (Verify(), "verified 6 entries, 1 meters, 0 open"),
+        wait(HOUR),
+        (settle(OLD, 4), "unknown"),
+        wait(0.001),
+        (settle(OLD, 4), "unknown, kept as 7"),
+        ends={"ten": (5, 0, 0)},
+    ),
+    case(
+        "a settle of a minted id that was never used is a dead letter from the end of the retention on",
+        wait(HOUR),
+        (settle(OLD, 4), "unknown"),
+        wait(0.001),
+        (settle(LATER, 4), "unknown"),
+        (settle(OLD, 4), "unknown, kept as 1"),
+        (settle("r1", 4), "unknown"),
+        (settle(OLD.upper(), 4), "unknown"),
+        (settle(OLD[:-1], 4), "unknown"),
+        wait(120),
+        (settle(LATER, {}), "unknown, kept as 2"),
+        (journal(), f"lines 1:dead_letter:{OLD}@3600 2:dead_letter:{LATER}@3720"),
+        (Verify(), "verified 2 entries, 0 meters, 0 open"),
+    ),
+    case(
+        "a release of a minted id that was never used leaves no dead letter, and none comes after it",
+        wait(3600),
+        (release(OLD, retention=100), "nothing to release"),
+        (settle(OLD, 4), "unknown"),
+        wait(100),
+        (settle(OLD, 4), "unknown, kept as 1"),
+    ),
+    case(
+        "an id that was forgotten may leave a tombstone again",
+        (reserve("r1", 6, TEN, book=True), "settled"),
+        (release("r1", retention=100), "nothing to release"),
+        wait(HOUR + 0.001),
+        (release("r1", retention=100), "nothing to release"),
+        (reserve("r1", 4, TEN), "mismatch tombstone"),
+        wait(100),
+        (release("r1", retention=100), "nothing to release"),
+        (reserve("r1", 4, TEN), "mismatch tombstone"),
+        ends={"ten": (6, 0, 0)},
     ),
 )

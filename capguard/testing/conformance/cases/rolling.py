@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from capguard.ledger.caps import Leg
-from capguard.testing.conformance.builders import cap, extend, look, reserve, settle
+from capguard.testing.conformance.builders import cap, extend, journal, look, reserve, settle
 from capguard.testing.conformance.script import case, wait
 
 
@@ -32,7 +32,7 @@ CASES = (
         (reserve("r5", 4, minute(61)), "held"),
         wait(1),
         (reserve("r6", 6, minute(62)), "held"),
-        ends={minute(0): (4, 0, 0), minute(61): (6, 4, 0), minute(62): (0, 10, 0), minute(123): (0, 0, 0)},
+        ends={minute(62): (0, 10, 0)},
     ),
     case(
         "the oldest partial bucket counts whole",
@@ -52,7 +52,7 @@ CASES = (
         (reserve("r2", 1, minute(60)), "denied roll:in_flight"),
         wait(1),
         (reserve("r3", 10, minute(61)), "held"),
-        ends={minute(60): (0, 10, 0), minute(61): (0, 10, 0), minute(0): (0, 10, 0)},
+        ends={minute(61): (0, 10, 0), minute(0): (0, 0, 0)},
     ),
     case(
         "a settle goes to the bucket of its reserve",
@@ -63,7 +63,7 @@ CASES = (
         wait(31),
         (look(minute(61)), "meters 0/0/0"),
         (reserve("r2", 10, minute(61)), "held"),
-        ends={minute(0): (3, 0, 0), minute(61): (0, 10, 0)},
+        ends={minute(0): (0, 0, 0), minute(61): (0, 10, 0)},
     ),
     case(
         "a settle is judged on the window that is on",
@@ -79,7 +79,7 @@ CASES = (
         wait(61),
         (reserve("r2", 10, minute(61)), "held"),
         (settle("r1", 12), "settled 12"),
-        ends={minute(0): (12, 0, 0), minute(61): (0, 10, 0)},
+        ends={minute(0): (0, 0, 0), minute(61): (0, 10, 0)},
     ),
     case(
         "a bucket that leaves in this instant is no part of the window that is on",
@@ -117,7 +117,8 @@ CASES = (
         (extend("r1", amount=3), "denied roll:in_flight"),
         wait(1),
         (extend("r1", amount=10), "extended to 10 until 600"),
-        ends={minute(60): (0, 18, 0), minute(61): (0, 8, 0)},
+        (journal(after=2), "lines"),
+        ends={minute(61): (0, 8, 0)},
     ),
     case(
         "what is booked beyond the limit is overrun of the bucket",
@@ -128,6 +129,6 @@ CASES = (
         (look(minute(1)), "meters 8/4/2"),
         wait(61),
         (look(minute(62)), "meters 0/0/0"),
-        ends={minute(0): (0, 4, 0)},
+        ends={minute(0): (0, 0, 0)},
     ),
 )

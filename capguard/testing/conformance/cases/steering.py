@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from capguard.testing.conformance.builders import cap, model, reserve, reserve_one_of, settle
+from capguard.testing.conformance.builders import cap, journal, model, reserve, reserve_one_of, settle
 from capguard.testing.conformance.script import case
 
 LAST = cap("cheaper", 5, "downgrade")
@@ -26,7 +26,7 @@ CASES = (
         "the second step is taken where the first does not fit either",
         (
             reserve_one_of("r1", model("big", 9, TO_1), model("mid", 6, TO_2), model("small", 1, LAST)),
-            "held small, passing cheaper cheaper",
+            "held small, passing cheaper",
         ),
         ends={"cheaper": (0, 1, 0)},
     ),
@@ -111,5 +111,26 @@ CASES = (
         (reserve_one_of("r1", model("big", 6, TO_1), model("small", 2, LAST)), "held small, passing cheaper"),
         (reserve_one_of("r1", model("big", 6, TO_1), model("small", 2, LAST)), "held small, again"),
         ends={"cheaper": (0, 2, 0)},
+    ),
+    case(
+        "two downgrade caps: the further step wins in either order",
+        (
+            reserve_one_of(
+                "r1",
+                model("big", 6, cap("far", 5, "downgrade", step=2), TO_1),
+                model("mid", 3, LAST),
+                model("small", 1, LAST, cap("far", 5, "downgrade")),
+            ),
+            "held small, passing far cheaper",
+        ),
+        ends={"cheaper": (0, 1, 0), "far": (0, 1, 0)},
+    ),
+    case(
+        "a call of which no facts are known keeps those of its decision",
+        (reserve("r1", 6, LAST)._replace(facts={}), "held, passing cheaper"),
+        (reserve("r2", 1, LAST)._replace(facts={}), "held, passing cheaper"),
+        (reserve("r3", 1)._replace(facts={}), "held"),
+        (journal(), "lines 1:reserve:r1@0 2:reserve:r2@0 3:reserve:r3@0"),
+        ends={"cheaper": (0, 7, 0)},
     ),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from capguard.ledger.commands import Alerts, Check, Command
+from capguard.ledger.money import MAX_AMOUNT
 from capguard.testing.conformance.builders import cap, check, extend, look, ms, release, reserve, settle
 from capguard.testing.conformance.paying import allowance, credit
 from capguard.testing.conformance.script import case, wait
@@ -179,5 +180,27 @@ CASES = (
         (Alerts(until_ms=ms(1)), "alerts ten:50%@0"),
         (Alerts(since_ms=ms(1), until_ms=ms(2)), "alerts ten:100%@1"),
         ends={"ten": (10, 0, 0), "other": (9, 0, 0)},
+    ),
+    *(
+        case(
+            f"a share of a large limit is exact: {percent}% of {limit}",
+            (reserve("r1", mark - 1, cap("large", limit), thresholds=(percent,), book=True), "settled"),
+            (
+                reserve("r2", 1, cap("large", limit), thresholds=(percent,), book=True),
+                f"settled, crossing large@{percent}%",
+            ),
+            ends={"large": (mark, 0, 0)},
+        )
+        for limit, percent in ((1_000_001, 50), (10**13, 95), (MAX_AMOUNT, 81), (MAX_AMOUNT - 7, 3))
+        for mark in [-(-limit * percent // 100)]
+    ),
+    case(
+        "of several that expire at once each tells of its own meter",
+        (reserve("r1", 5, TEN, thresholds=HALF), "held"),
+        (reserve("r2", 5, cap("ten", 10, who="u2"), user="u2", thresholds=HALF), "held"),
+        (reserve("r3", 9, cap("other", 10), user="u3", thresholds=HALF), "held"),
+        wait(70),
+        (reserve("r4", 0), "held, crossing ten@50% ten@50% other@50%"),
+        ends={"ten": (5, 0, 0), cap("ten", who="u2"): (5, 0, 0), "other": (9, 0, 0)},
     ),
 )

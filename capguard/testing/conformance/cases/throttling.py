@@ -77,7 +77,7 @@ CASES = (
         "decided last: beside a cap that blocks nobody waits",
         (reserve("r1", 4, slow(0), cap("hard", 4), book=True), "settled"),
         (reserve("r2", 7, slow(0), cap("hard", 4), waits=True), "denied slow:exhausted hard:too_big"),
-        (Refusals(), "refusals hard*1@0 slow*1@0"),
+        (Refusals(), "refusals slow*1@0 hard*1@0"),
         ends={slow(0): (4, 0, 0), "hard": (4, 0, 0)},
     ),
     case(
@@ -114,5 +114,12 @@ CASES = (
             "denied slow:exhausted@61",
         ),
         ends={slow(1): (8, 0, 0), "tight": (4, 0, 0)},
+    ),
+    case(
+        "what fills an empty window waits for it, and is not counted as refused",
+        (reserve("r1", 1, slow(0), book=True), "settled"),
+        (reserve("r2", 10, slow(0), waits=True), "denied slow:exhausted@61"),
+        (Refusals(), "refusals"),
+        ends={slow(0): (1, 0, 0)},
     ),
 )

@@ -1,0 +1,119 @@
+"""The Redis backend: a conversation per command, most of them one script, one round trip."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from capguard.backends.base import Clock, system_clock
+from capguard.backends.redis.client import Client
+from capguard.backends.redis.journal import Journals
+from capguard.backends.redis.reading import Readings
+from capguard.backends.redis.steering import Steerings
+from capguard.backends.redis.store import Store, Talk
+from capguard.backends.redis.talks import Talks
+from capguard.backends.redis.target import Target, read_url
+from capguard.ledger.commands import (
+    Alerts,
+    Check,
+    Command,
+    Extend,
+    Fetch,
+    Journal,
+    Look,
+    PolicyInForce,
+    Profile,
+    Publish,
+    Refusals,
+    Release,
+    Reserve,
+    Settle,
+    Steer,
+    Verify,
+)
+from capguard.ledger.outcomes import Outcome
+
+T = TypeVar("T")
+
+
+class RedisBackend:
+    """A ledger in Redis: of a URL as `redis://host:6379/0`, or of the servers of a client that is there already.
+
+    Every command is atomic on the server, whose clock counts. `deadline` is the longest that one step waits for a
+    reply, in seconds. With `strict`, a server that holds no ledger is never taken for an empty one.
+    """
+
+    def __init__(
+        self,
+        target: str | Target,
+        *,
+        namespace: str = "default",
+        clock: Clock = system_clock,
+        deadline: float = 0.25,
+        connections: int = 64,
+        strict: bool = False,
+    ):
+        where = read_url(target)[0] if isinstance(target, str) else target
+        self.url = str(where)
+        self._client = Client(where, deadline=deadline, connections=connections)
+        self._store = Store(namespace, clock, strict=strict)
+        journals = Journals(self._store)
+        talks = Talks(self._store, journals)
+        steerings = Steerings(self._store, journals)
+        readings = Readings(self._store, journals, talks)
+        self._talks: Mapping[type, Callable[[Any], Talk[Outcome]]] = {
+            Reserve: talks.reserve,
+            Check: talks.check,
+            Settle: talks.settle,
+            Release: talks.release,
+            Extend: talks.extend,
+            Look: talks.look,
+            Fetch: talks.fetch,
+            Steer: steerings.steer,
+            Profile: steerings.profile,
+            Publish: steerings.publish,
+            PolicyInForce: steerings.policy_in_force,
+            Journal: readings.journal,
+            Refusals: readings.refusals,
+            Alerts: readings.alerts,
+            Verify: readings.verify,
+        }
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.url!r})"
+
+    def execute(self, command: Command) -> Outcome:
+        """Carry out one command. Raises BackendUnavailable."""
+        return self._run(self._talks[type(command)](command))
+
+    async def aexecute(self, command: Command) -> Outcome:
+        """As `execute`. Cancelled, the command is carried out to its end: only the caller stops waiting."""
+        return await asyncio.shield(asyncio.ensure_future(self._carry_out(command)))
+
+    def accept_loss(self) -> int:
+        """Go on with what is left of a store that has lost state, for every process that used it before.
+
+        Returns how many open calls were dropped. Raises BackendUnavailable where the server is away.
+        """
+        return self._run(self._store.accept_loss())
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _run(self, talk: Talk[T]) -> T:
+        try:
+            words = next(talk)
+            while True:
+                words = talk.send(self._client.send(words))
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+
+    async def _carry_out(self, command: Command) -> Outcome:
+        talk = self._talks[type(command)](command)
+        try:
+            words = next(talk)
+            while True:
+                words = talk.send(await self._client.asend(words))
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]

@@ -1,0 +1,42 @@
+"""The names of the keys of one ledger, and which bucket a row is in. No name of a person is ever part of a key."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import lru_cache
+
+from capguard.ledger.caps import short_digest
+
+ROOT = "cg1"
+"""The first part of every key: with the schema's version, so that two versions never meet in one store."""
+
+FIXED = ("meta", "open", "due", "log", "users", "policies", "refused", "alerts")
+"""The keys that every script is given, in this order; the buckets follow (see lua/store.lua)."""
+
+
+class Keys:
+    """The keys of a namespace: all in one hash slot, so that one script may touch them all."""
+
+    def __init__(self, namespace: str):
+        self.prefix = f"{ROOT}:{{{namespace}}}:"
+        self.fixed = tuple(self.prefix + name for name in FIXED)
+
+    def buckets(self, rows: Iterable[str], size: int) -> list[str]:
+        """The keys of the buckets that these rows are in, each once."""
+        return [self.bucket(number) for number in sorted({bucket_of(row, size) for row in rows})]
+
+    def bucket(self, number: int) -> str:
+        return f"{self.prefix}b:{number}"
+
+
+@lru_cache(maxsize=16384)
+def row_of(id: str) -> str:
+    """The row of an ended reservation: 19 characters."""
+    return short_digest(id)
+
+
+def bucket_of(row: str, size: int) -> int:
+    """Linear hashing: of `size` buckets, those that were divided in this round take half of the rows of the others."""
+    half = 1 << (size.bit_length() - 1)
+    number = int(row[:8], 16) & (2 * half - 1)
+    return number if number < size else number - half

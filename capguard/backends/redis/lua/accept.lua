@@ -1,0 +1,34 @@
+-- accept: go on with what is left of a store that has lost something, as a new epoch that follows any other.
+--
+-- KEYS 9.. every bucket there should be
+-- ARGV 6 the new epoch
+-- Returns {'size', size} where other buckets are to be given, or {'accepted', calls that were dropped}
+
+if not meta[1] then
+  seq, size, rows = 0, 1, 0
+end
+if #KEYS - 8 ~= size then return {'size', size} end
+local newest = redis.call('XREVRANGE', KEYS[4], '+', '-', 'COUNT', 1)[1]
+if newest then seq = math.max(seq, tonumber(string.match(newest[1], '^%d+'))) end
+rows = 0
+for i = 9, #KEYS do
+  redis.call('HSET', KEYS[i], 'e', ARGV[6])
+  rows = rows + redis.call('HLEN', KEYS[i]) - 1
+end
+local policy, dropped = 0, 0
+for _, revision in ipairs(redis.call('HKEYS', KEYS[6])) do policy = math.max(policy, tonumber(revision)) end
+local open = redis.call('HGETALL', KEYS[2])
+for i = 1, #open, 2 do -- a call whose entry is gone can be booked on no meter
+  local made = string.match(open[i + 1], '^%a:(%d+):')
+  if not redis.call('XRANGE', KEYS[4], made .. '-0', made .. '-0')[1] then
+    redis.call('HDEL', KEYS[2], open[i])
+    redis.call('ZREM', KEYS[3], open[i])
+    dropped = dropped + 1
+  end
+end
+for _, id in ipairs(redis.call('ZRANGE', KEYS[3], 0, -1)) do
+  if redis.call('HEXISTS', KEYS[2], id) == 0 then redis.call('ZREM', KEYS[3], id) end
+end
+redis.call('HSET', KEYS[1], 'epoch', ARGV[6], 'follows', 'any', 'seq', num(seq), 'now', num(now), 'size', num(size),
+  'rows', num(rows), 'policy', num(policy))
+return {'accepted', dropped}

@@ -1,0 +1,159 @@
+-- Whether a call fits: admission, the way down the cheaper models, the output that still fits (capguard/ledger/judge.py).
+
+local CLAMP_SHARE = 2
+
+local function refuses(leg)
+  return ENFORCING[leg[ACTION]] or (leg[ACTION] == 'downgrade' and leg[OTHERWISE] == 'block')
+end
+
+-- One candidate against the meters as they stand.
+local function fit_of(candidate)
+  local fit = {candidate = candidate, meters = {}, rooms = {}}
+  for i, leg in ipairs(candidate.legs) do fit.meters[i] = {state_of(leg, leg[SINCE], leg[PERIOD])} end
+  for i, source in ipairs(candidate.sources) do
+    local settled, held = state_of(source, source[SINCE], source[PERIOD])
+    fit.rooms[i] = source[LIMIT] - settled - held
+  end
+  return fit
+end
+
+local function on_each(fit, amounts)
+  return shares_on(fit.candidate.legs, fit.candidate.sources, amounts, fit.rooms)
+end
+
+local function fits(fit, i, amount)
+  local meter = fit.meters[i]
+  return meter[1] + meter[2] + amount <= fit.candidate.legs[i][LIMIT]
+end
+
+-- The legs that do not fit: which candidate's, which leg, the amount that was to go on it, the meter that it met.
+local function misses_of(fit, shares)
+  local misses = {}
+  for i, leg in ipairs(fit.candidate.legs) do
+    if shares[i] ~= 0 and not fits(fit, i, shares[i]) then
+      misses[#misses + 1] = {of = fit.candidate.index, number = i, leg = leg, amount = shares[i], meter = fit.meters[i], frees = 0}
+    end
+  end
+  return misses
+end
+
+-- When what is settled under a throttle cap will have left enough room.
+local function timed(miss)
+  local leg, periods = miss.leg, {}
+  local lacking = miss.meter[1] + miss.amount - leg[LIMIT]
+  local row = row_at(field_of(leg))
+  if rolling(leg) then
+    for period in pairs(row.window) do
+      if period >= leg[SINCE] and period <= leg[PERIOD] then periods[#periods + 1] = period end
+    end
+    table.sort(periods)
+  elseif not row.new then
+    periods = {leg[PERIOD]}
+  end
+  for _, period in ipairs(periods) do
+    if lacking <= 0 then break end
+    lacking = lacking - (rolling(leg) and row.window[period][1] or row[1])
+    miss.frees = leg[ENDS] - (leg[PERIOD] - period)
+  end
+end
+
+local function verdict_of(fit, held, shares, steered, misses)
+  local verdict = {candidate = fit.candidate, held = held, shares = shares, passed = {}, refused = {}}
+  local told, throttled = {}, true
+  for _, miss in ipairs(steered) do
+    if not told[miss.leg[METER]] then verdict.passed[#verdict.passed + 1] = miss end
+    told[miss.leg[METER]] = true
+  end
+  for _, miss in ipairs(misses) do
+    if refuses(miss.leg) then
+      verdict.refused[#verdict.refused + 1] = miss
+      throttled = throttled and miss.leg[ACTION] == 'throttle'
+    elseif not told[miss.leg[METER]] then
+      verdict.passed[#verdict.passed + 1] = miss
+    end
+  end
+  if throttled then
+    for _, miss in ipairs(verdict.refused) do timed(miss) end
+  end
+  return verdict
+end
+
+-- The amounts with an output limit of so many tokens, rounded up: rates are thousandths of a part per token.
+local function scaled(scale, output)
+  local amounts = {}
+  for unit, base in pairs(scale.base) do
+    local thousandths = output * scale.rates[unit]
+    local rest = thousandths % 1000
+    amounts[unit] = base + (thousandths - rest) / 1000 + (rest > 0 and 1 or 0)
+  end
+  return amounts
+end
+
+local function clamp_fits(fit, amounts)
+  local shares = on_each(fit, amounts)
+  for i, leg in ipairs(fit.candidate.legs) do
+    if leg[ACTION] == 'clamp' then
+      local most = (leg[LIMIT] - leg[LIMIT] % CLAMP_SHARE) / CLAMP_SHARE
+      if not fits(fit, i, shares[i]) or shares[i] > most then return false end
+    end
+  end
+  return true
+end
+
+local function refusing(misses)
+  local refused = {}
+  for _, miss in ipairs(misses) do
+    if refuses(miss.leg) then refused[#refused + 1] = miss end
+  end
+  return refused
+end
+
+-- The same with the longest output that fits every clamp cap; as it was where not even the shortest does.
+local function clamped(fit, verdict, steered)
+  local scale, clamps, low = fit.candidate.scale, {}, 0
+  if not scale then return verdict end
+  for _, miss in ipairs(verdict.refused) do
+    if miss.leg[ACTION] == 'clamp' then
+      clamps[#clamps + 1] = miss
+      low = math.max(low, miss.leg[MIN_OUTPUT])
+    end
+  end
+  local high = scale.output - 1
+  if low > high or not clamp_fits(fit, scaled(scale, low)) then
+    local shortest = refusing(misses_of(fit, on_each(fit, scaled(scale, math.min(low, scale.output)))))
+    if #shortest > 0 then verdict.refused = shortest end -- what even the shortest lacks says why
+    return verdict
+  end
+  while low < high do
+    local middle = math.floor((low + high + 1) / 2)
+    if clamp_fits(fit, scaled(scale, middle)) then low = middle else high = middle - 1 end
+  end
+  local held = scaled(scale, low)
+  local shares = on_each(fit, held)
+  local found = verdict_of(fit, held, shares, joined(steered, clamps), misses_of(fit, shares))
+  found.output = low
+  return found
+end
+
+-- A downgrade cap that does not fit names the next candidate; all other caps are judged on the chosen one.
+local function judge(candidates)
+  local index, steered = 1, {}
+  while true do
+    local fit = fit_of(candidates[index])
+    local shares = on_each(fit, candidates[index].held)
+    local misses, step, clamps = misses_of(fit, shares), 0, false
+    for _, miss in ipairs(misses) do
+      local to = miss.leg[STEP] + 1
+      if to > index and to <= #candidates then
+        steered[#steered + 1] = miss
+        step = math.max(step, to)
+      end
+      clamps = clamps or miss.leg[ACTION] == 'clamp'
+    end
+    if step == 0 then
+      local verdict = verdict_of(fit, fit.candidate.held, shares, steered, misses)
+      return clamps and clamped(fit, verdict, steered) or verdict
+    end
+    index = step
+  end
+end

@@ -1,0 +1,96 @@
+"""What is steered at run time: profiles and policies are read, changed here, and put back if nobody was faster."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from capguard.backends.redis import wire
+from capguard.backends.redis.journal import Journals
+from capguard.backends.redis.store import MOST_TRIES, Store, Talk
+from capguard.backends.redis.wire import Reply, encode
+from capguard.errors import BackendUnavailable
+from capguard.ledger.commands import Backfill, Journal, PolicyInForce, Profile, Publish, Steer
+from capguard.ledger.outcomes import Nothing, Outcome, Published, Revised, Stale, Steered, Superseded
+from capguard.ledger.revisions import steer
+
+
+class Steerings:
+    """Profiles and policies of one store."""
+
+    def __init__(self, store: Store, journals: Journals):
+        self._store = store
+        self._journals = journals
+
+    def profile(self, command: Profile) -> Talk[Outcome]:
+        reply = yield from self._fetch(user=command.user)
+        return Steered(wire.read_profile(reply[5]))
+
+    def policy_in_force(self, command: PolicyInForce) -> Talk[Outcome]:
+        reply = yield from self._fetch(revision="" if command.revision is None else str(command.revision))
+        return Published(wire.read_policy(reply[7])) if reply[7] else Nothing()
+
+    def steer(self, command: Steer) -> Talk[Outcome]:
+        for _ in range(MOST_TRIES):
+            reply = yield from self._fetch(user=command.user)
+            page = _OneProfile(wire.read_profile(reply[5]))
+            outcome = steer(page, command, reply[1])  # type: ignore[arg-type]
+            if page.entry is None:
+                return outcome
+            after, (kind, id, body) = page.kept, page.entry
+            text = f"{after.revision}:{encode(after.body)}"
+            read = reply[5].partition(b":")[0]
+            written = yield from self._store.ask("steer", (), [command.user, read, text, kind, id, encode(body)])
+            if written[0] == b"steered":
+                return outcome
+        raise BackendUnavailable(f"the profile of {command.user!r} was changed by others {MOST_TRIES} times meanwhile")
+
+    def publish(self, command: Publish) -> Talk[Outcome]:
+        for _ in range(MOST_TRIES):
+            reply = yield from self._fetch()
+            now_ms, newest, before = reply[1], reply[2], wire.read_policy(reply[7])
+            if command.base is not None and command.base != before.revision:
+                return Superseded(before.revision)
+            if before.revision and before.body == command.document:
+                return Published(before, replayed=True)
+            fill = command.backfill
+            if fill is not None and (yield from self._is_overtaken(fill)):
+                return Stale(now_ms)
+            after = Revised(before.revision + 1, command.document, now_ms, command.by, command.why)
+            if (yield from self._put(before, after, fill, newest)):
+                return Published(after)
+        raise BackendUnavailable(f"the policy was changed by others {MOST_TRIES} times meanwhile")
+
+    def _is_overtaken(self, fill: Backfill) -> Talk[bool]:
+        newer = yield from self._journals.page(Journal(after=fill.last, since_ms=fill.since_ms, limit=1))
+        return bool(newer)
+
+    def _put(self, before: Revised, after: Revised, fill: Backfill | None, newest: int) -> Talk[bool]:
+        told = {"by": after.by, "why": after.why, "revision": after.revision}
+        args: list[Any] = [before.revision, encode(after._asdict()), encode(told)]
+        legs = () if fill is None else fill.legs
+        filling = ["", "[]", "[]"] if fill is None else [newest, encode(legs), encode(fill.shares)]
+        reply = yield from self._store.ask("publish", [leg.meter for leg in legs], [*args, *filling])
+        return bool(reply[0] == b"published")
+
+    def _fetch(self, *, user: str = "", revision: str = "") -> Talk[Reply]:
+        reply: Reply = yield from self._store.ask("fetch", (), ["", "", user, revision])
+        return reply
+
+
+class _OneProfile:
+    """As much of the books as a change of one profile needs."""
+
+    def __init__(self, before: Revised):
+        self.kept = before
+        self.entry: tuple[str, str, Mapping[str, Any]] | None = None
+
+    def profile(self, _user: str) -> Revised:
+        return self.kept
+
+    def put_profile(self, _user: str, profile: Revised) -> None:
+        self.kept = profile
+
+    def append(self, _at_ms: int, kind: str, id: str, _user: str | None, body: Mapping[str, Any]) -> int:
+        self.entry = kind, id, body
+        return 0

@@ -1,0 +1,136 @@
+"""State that was lost is noticed by whoever had seen more, and is never taken for zero (P8).
+
+`recover` goes on with what is left, for every process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+
+import pytest
+import redis
+from typer.testing import CliRunner
+
+from capguard import BackendUnavailable, CapExceeded, Guard
+from capguard.cli.app import app
+from tests.backends.servers import Server
+
+POLICY = {"caps": [{"id": "monthly", "limit": 1}]}
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    server = Server("wheel", "--appendonly", "yes")
+    yield server
+    server.stop()
+
+
+def spend(guard: Guard, cost: str) -> None:
+    guard.settle(guard.reserve(user="u1", cost=cost), cost=cost)
+
+
+def _flush(client: redis.Redis) -> None:
+    client.flushall()
+
+
+def _rewind(client: redis.Redis) -> None:
+    """As a replica that lagged behind would have it."""
+    client.hincrby("cg1:{default}:meta", "seq", -3)
+
+
+def _without_meta(client: redis.Redis) -> None:
+    client.delete("cg1:{default}:meta")
+
+
+def _without_bucket(client: redis.Redis) -> None:
+    client.delete("cg1:{default}:b:0")
+
+
+def _replaced(client: redis.Redis) -> None:
+    """Somebody else, who had seen nothing, began a new ledger after the flush."""
+    client.flushall()
+    port = client.connection_pool.connection_kwargs["port"]
+    with Guard(f"redis://127.0.0.1:{port}", policy=POLICY) as other:
+        other.status(user="u1")
+
+
+@pytest.mark.parametrize("lose", [_flush, _rewind, _without_meta, _without_bucket, _replaced])
+def test_lost_state_is_noticed_and_recovered_from(server: Server, lose: Callable[[redis.Redis], None]) -> None:
+    """Before `recover` every verb of every process that saw more raises; after it, both go on."""
+    with Guard(server.url, policy=POLICY) as guard, Guard(server.url, policy=POLICY) as other:
+        spend(guard, "0.9")
+        spend(other, "0.05")
+        lose(server.client())
+        for verb in (lambda: guard.reserve(user="u1", cost="0.01"), lambda: other.status(user="u1"), guard.verify):
+            with pytest.raises(BackendUnavailable, match=r"capguard recover --accept-loss"):
+                verb()
+        found = CliRunner().invoke(app, ["recover", "--accept-loss", "--url", server.url])
+        assert found.exit_code == 0, found.output
+        spend(guard, "0.01")
+        spend(other, "0.01")
+        assert guard.status(user="u1").caps["monthly"].settled == other.status(user="u1").caps["monthly"].settled
+
+
+def test_what_is_left_still_counts(server: Server) -> None:
+    """Only the meta key was lost: every meter is there after `recover`, and the cap holds."""
+    with Guard(server.url, policy=POLICY) as guard:
+        spend(guard, "0.9")
+        _without_meta(server.client())
+        CliRunner().invoke(app, ["recover", "--accept-loss", "--url", server.url])
+        with pytest.raises(CapExceeded):
+            guard.reserve(user="u1", cost="0.2")
+        assert guard.verify()
+
+
+def test_a_restart_with_its_append_only_file_goes_on(server: Server) -> None:
+    with Guard(server.url, policy=POLICY) as guard:
+        spend(guard, "0.9")
+        server.kill()
+        with pytest.raises(BackendUnavailable):
+            guard.status(user="u1")
+        server.start()
+        assert guard.status(user="u1").caps["monthly"].settled == Decimal("0.9")
+        assert guard.verify()
+
+
+def test_strict_takes_no_empty_server_for_a_new_ledger() -> None:
+    server = Server("wheel", "--appendonly", "yes")
+    try:
+        guard = Guard(f"{server.url}?strict=1", policy=POLICY)
+        with pytest.raises(BackendUnavailable, match="strict"):
+            guard.status(user="u1")
+        CliRunner().invoke(app, ["recover", "--accept-loss", "--url", server.url])
+        spend(guard, "0.5")
+        guard.close()
+    finally:
+        server.stop()
+
+
+def test_strict_refuses_a_server_that_forgets(caplog: pytest.LogCaptureFixture) -> None:
+    """Without an append-only file, or where keys are evicted; without `strict` it is said, and used."""
+    server = Server("wheel", "--maxmemory", "64mb", "--maxmemory-policy", "allkeys-lru")
+    try:
+        with Guard(server.url, policy=POLICY) as guard:
+            spend(guard, "0.5")
+        assert {"maxmemory-policy noeviction", "appendonly yes"} <= {
+            r.getMessage().split("set ")[-1] for r in caplog.records
+        }
+        with (
+            Guard(f"{server.url}?strict=1", policy=POLICY) as guard,
+            pytest.raises(BackendUnavailable, match="noeviction"),
+        ):
+            guard.status(user="u1")
+    finally:
+        server.stop()
+
+
+def test_recover_says_what_it_needs(server: Server) -> None:
+    """Nothing is done unasked, and SQLite has nothing to recover."""
+    for words, said in [
+        (["--url", server.url], "--accept-loss"),
+        (["--url", "sqlite:///x.db"], "only ledgers in Redis"),
+    ]:
+        found = CliRunner().invoke(app, ["recover", *words])
+        assert found.exit_code == 2
+        assert said in found.output
