@@ -16,11 +16,11 @@ from langchain_core.callbacks import BaseCallbackHandler
 from capguard.arguments import read_request
 from capguard.call import Call
 from capguard.default import default_guard
-from capguard.errors import CapExceeded
+from capguard.errors import CapExceeded, IdempotencyMismatch
 from capguard.guard import Guard
 from capguard.integrations.langchain.asked import asked
 from capguard.integrations.langchain.errors import final_for_langchain
-from capguard.integrations.langchain.runs import OPEN, Run, place_in_batch, refuse, take
+from capguard.integrations.langchain.runs import OPEN, Run, drop, is_told, place_in_batch, refuse, take, told_of
 from capguard.integrations.langchain.who import Who
 from capguard.policy.document import Cap
 
@@ -109,31 +109,56 @@ class CapguardCallbackHandler(BaseCallbackHandler):
     def _start(
         self, run_id: UUID, prompt: Mapping[str, Any], metadata: Mapping[str, Any], told: Mapping[str, Any]
     ) -> None:
-        key, guard = self._key(run_id), self.guard
-        if key in OPEN or metadata.get(CAPPED_BY) == id(guard):
+        key, params = self._key(run_id), told.get("invocation_params")
+        if metadata.get(CAPPED_BY) == id(self.guard) or is_told(key, params):
             return
-        params = told.get("invocation_params") or told
-        said = {**asked(params, metadata), **prompt, "identity": self._who.identity(metadata)}
-        request = read_request({**said, "caps": self._caps, "id": str(run_id)}, rewritable=False)
-        call = Call(guard, request)
+        params = told if params is None else params
+        drop(key)  # still open under the same run_id, so another call's: the end of this one must not be taken for its
+        said = {**asked(params, metadata), **prompt, "identity": self._who.identity(metadata), "caps": self._caps}
         try:
             with final_for_langchain():
-                call.begin()
-                _refuse_clamped(call, request.id)
+                call = self._held(run_id, params, said)
         except BaseException:
             refuse(params)
             raise
-        OPEN[key] = Run(key, run_id, call, self, params, place_in_batch(params, guard))
+        if call is not None:
+            OPEN[key] = Run(key, run_id, call, self, params, place_in_batch(params, self.guard))
+
+    def _held(self, run_id: UUID, params: Mapping[str, Any], said: Mapping[str, Any]) -> Call | None:
+        """The run's id is the idempotency key; but a config that is used again brings the id of another call.
+
+        None where a handler of another Guard on the same ledger holds this run already, by other settings.
+        """
+        shared = told_of(run_id, params)
+        try:
+            call = self._begun(said, str(run_id) if shared is None else shared.call.id)
+            if shared is not None or not _repeated(call):
+                return call
+        except IdempotencyMismatch:
+            if shared is not None:
+                return None
+        return self._begun(said, None)
+
+    def _begun(self, said: Mapping[str, Any], id: str | None) -> Call:
+        request = read_request({**said, "id": id}, rewritable=False)
+        call = Call(self.guard, request)
+        call.begin()
+        if call.id == request.id:  # not an outer layer's
+            _refuse_clamped(call)
+        return call
 
     def _key(self, run_id: UUID) -> tuple[int, int]:
         return run_id.int, id(self.guard)
 
 
-def _refuse_clamped(call: Call, id: str) -> None:
-    """A callback cannot lower the output limit of a call: a clamp that would have to refuses. An outer layer's held."""
-    reservation = call.reservation
-    assert reservation is not None
-    if reservation.id == id and (clamps := [cap for cap in reservation.decision.passed if cap.action == "clamp"]):
+def _repeated(call: Call) -> bool:
+    return call.reservation is not None and call.reservation.repeated
+
+
+def _refuse_clamped(call: Call) -> None:
+    """A callback cannot lower the output limit of a call: a clamp that would have to refuses."""
+    assert call.reservation is not None
+    if clamps := [cap for cap in call.reservation.decision.passed if cap.action == "clamp"]:
         call.release()
         call.finish()
         raise CapExceeded(clamps)

@@ -117,6 +117,17 @@ def refuse(params: Mapping[str, Any]) -> None:
             run.release()
 
 
+def is_told(key: Key, params: Mapping[str, Any] | None) -> bool:
+    """Whether another handler of the same Guard was told of this very start: LangChain gives all the same `params`."""
+    run = OPEN.get(key)
+    return run is not None and (params is None or run.params is params)
+
+
+def told_of(run_id: UUID, params: Mapping[str, Any]) -> Run | None:
+    """The open run of this very start, which a handler of another Guard was told of."""
+    return next((run for key, run in list(OPEN.items()) if key[0] == run_id.int and run.params is params), None)
+
+
 def place_in_batch(params: Mapping[str, Any], guard: object) -> int:
     """How many prompts of the same `generate` are open before this one."""
     return sum(run.params is params for key, run in list(OPEN.items()) if key[1] == id(guard))

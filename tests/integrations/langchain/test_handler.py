@@ -202,6 +202,45 @@ async def test_two_guards_on_one_ledger_charge_once(to_fake, tmp_path):
         assert spent(one) == Decimal(COST)
 
 
+async def test_two_guards_of_other_settings_charge_once(to_fake, tmp_path):
+    """Neither raises for what the other has said of the same run."""
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    with Guard(url, policy=POLICY) as one, Guard(url, policy=POLICY) as other:
+        handlers = [CapguardCallbackHandler(one, user="u1"), CapguardCallbackHandler(other, user="u1", feature="chat")]
+        config = {"callbacks": handlers, "run_id": uuid.uuid4()}
+        for _ in range(2):
+            to_fake().invoke(ASKED, config)
+        assert kinds(one) == ["reserve", "settle"] * 2
+        assert spent(one) == 2 * Decimal(COST)
+
+
+@pytest.mark.parametrize("way", ["sync", "async"])
+@pytest.mark.parametrize("before", ["answered", "refused by the provider", "asked something else", "is still open"])
+async def test_run_id_that_is_used_again(before, way, to_fake, guard, config, fake):
+    """Another call under the run_id of an earlier one is charged for itself; it is neither free nor refused."""
+    model, again = to_fake(), {**config, "run_id": uuid.uuid4()}
+    stream = None
+    if before == "refused by the provider":
+        fake.provider.set(fail_first=1, fail_status=400)
+        with pytest.raises(Exception, match="told to fail"):
+            await in_way(way, model, again)
+    elif before == "asked something else":
+        model.invoke("Something else.", again)
+    elif before == "is still open":
+        stream = model.stream(ASKED, again)
+        next(stream)
+    else:
+        await in_way(way, model, again)
+    counted = spent(guard)
+    await in_way(way, model, again)
+    assert spent(guard) >= counted + Decimal(COST)
+    if stream is not None:
+        list(stream)
+    assert await nothing_held(guard)
+    assert kinds(guard).count("reserve") == 2
+    assert len({entry.id for entry in guard.entries()}) == 2
+
+
 @pytest.mark.parametrize("strict_first", [True, False])
 async def test_two_guards_one_refuses(strict_first, to_fake, guard, handler, config):
     """A call that one of two Guards refuses holds nothing with the other."""
