@@ -40,9 +40,12 @@ class Run:
         self._was_sent = True
         self._told_by_first = False
         self._vanished = weakref.ref(run_id, lambda _: later(lambda: drop(key)))
-        self._task = _current_task()
-        if self._task is not None:
-            self._task.add_done_callback(self._task_ended)
+        task = _current_task()
+        self._task = (
+            None if task is None else weakref.ref(task)
+        )  # a task keeps the stream that it began, and with it the run's id
+        if task is not None:
+            task.add_done_callback(self._task_ended)
 
     def feed(self, piece: Any) -> None:
         """A piece of the reply, as it passed."""
@@ -84,8 +87,8 @@ class Run:
 
     def closed(self) -> None:
         """Nothing more to wait for."""
-        if self._task is not None:
-            self._task.remove_done_callback(self._task_ended)
+        if self._task is not None and (task := self._task()) is not None:
+            task.remove_done_callback(self._task_ended)
 
     def _task_ended(self, task: asyncio.Task[Any]) -> None:
         """A generator that was begun in this task may live on in another, but not where the task was cancelled."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import uuid
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -38,11 +39,25 @@ def as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     uninstall()
 
 
+@pytest.fixture(scope="package", autouse=True)
+def collected_fast() -> Iterator[None]:
+    """What was imported is not looked through at each collection: these tests ask for many."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 @pytest.fixture
-def guard() -> Iterator[Guard]:
-    """On memory, with the system's clock; its books are right at the end."""
+def ledger() -> str:
+    return "memory://"
+
+
+@pytest.fixture
+def guard(ledger: str) -> Iterator[Guard]:
+    """With the system's clock; its books are right at the end."""
     refused: list[Any] = []
-    with Guard("memory://", policy=POLICY) as guard:
+    with Guard(ledger, policy=POLICY, namespace=uuid.uuid4().hex) as guard:
         guard.on("denied", refused.append)
         yield guard
         assert guard.verify()

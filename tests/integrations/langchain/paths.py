@@ -13,7 +13,7 @@ from langchain_core.messages import HumanMessage
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 
-from capguard import Guard
+from capguard import Cap, Guard
 from capguard.integrations.langchain import RETRYABLE
 from tests.kit import held
 
@@ -29,6 +29,11 @@ POLICY: dict[str, Any] = {
 BLOCKED = {**POLICY, "caps": [{"id": "monthly", "limit": 0}]}
 COST = "0.0005"
 """10 tokens in, 20 out, of `big`."""
+
+CHEAP = "0.00005"
+"""The same of `small`."""
+
+NO_BIG = Cap(id="no-big", limit=0, match={"model": "big"})
 
 ASKED = "Say something."
 
@@ -151,6 +156,28 @@ class Path(NamedTuple):
         reply = WAYS[self.way](target.make(make), target.asks, config)
         return await reply if asyncio.iscoroutine(reply) else reply
 
+    @property
+    def reads_no_further(self) -> bool:
+        """Whether nobody goes on reading behind a reader that stops: events, chains and the threads of a graph do."""
+        return self.way != "astream_events" and self.on not in ("agent", "graph", "chain")
+
+    async def begin(self, make: Any, config: Any) -> None:
+        """Read the first pieces of a stream, and no more."""
+        target = TARGETS[self.on]
+        built, mode = target.make(make), {"stream_mode": "messages"} if self.on in ("agent", "graph") else {}
+        if self.way == "stream":
+            chunks = built.stream(target.asks, config, **mode)
+            _ = [next(chunks) for _ in range(3)]
+            return
+        if self.way == "astream":
+            chunks = built.astream(target.asks, config, **mode)
+            _ = [await anext(chunks) for _ in range(3)]
+        else:
+            chunks = built.astream_events(target.asks, config, version="v2")
+            while not (await anext(chunks))["event"].endswith("_model_stream"):
+                pass
+        await chunks.aclose()
+
 
 PATHS = [
     Path(way, on)
@@ -161,6 +188,8 @@ PATHS = [
 PATHS += [Path(way, "llm") for way in ("invoke", "ainvoke", "stream", "astream")]
 
 every_path = pytest.mark.parametrize("path", PATHS, ids=str)
+every_stream = pytest.mark.parametrize("path", [path for path in PATHS if "stream" in path.way], ids=str)
+every_wrapper = pytest.mark.parametrize("path", [path for path in PATHS if path.on not in ("model", "llm")], ids=str)
 every_async = pytest.mark.parametrize("path", [path for path in PATHS if path.way in ASYNC], ids=str)
 
 

@@ -13,6 +13,8 @@ from langchain_openai import ChatOpenAI, OpenAIEmbeddings  # noqa: E402
 from capguard import Guard  # noqa: E402
 from capguard.integrations.langchain import CappedChatModel, CappedEmbeddings  # noqa: E402
 
+pytestmark = pytest.mark.filterwarnings("ignore:Received a Pydantic BaseModel V1 schema:UserWarning")
+
 GUARD = Guard("memory://", policy={})
 
 

@@ -23,11 +23,10 @@ from capguard.integrations.langchain import (
     capped_langchain,
     capped_model,
 )
-from tests.integrations.langchain.paths import ASKED, COST, blocked, nothing_held
+from tests.integrations.langchain.paths import ASKED, COST, NO_BIG, blocked, nothing_held
 from tests.kit import kinds, last, spent
 
 SAID: Any = {"messages": [("user", ASKED)]}
-NO_BIG = Cap(id="no-big", limit=0, match={"model": "big"})
 
 both = pytest.mark.parametrize("way", ["invoke", "ainvoke", "stream", "astream"])
 

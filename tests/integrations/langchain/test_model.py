@@ -18,13 +18,22 @@ from pydantic import BaseModel
 
 from capguard import Cap, CapExceeded, Guard, capped, identify
 from capguard.integrations.langchain import CappedEmbeddings, capped_langchain, capped_model
-from tests.integrations.langchain.paths import ASKED, ASYNC, COST, POLICY, TWICE, WAYS, blocked, nothing_held
+from tests.integrations.langchain.paths import (
+    ASKED,
+    ASYNC,
+    CHEAP,
+    COST,
+    NO_BIG,
+    POLICY,
+    TWICE,
+    WAYS,
+    blocked,
+    nothing_held,
+)
 from tests.kit import kinds, last, spent
 
-CHEAP = "0.00005"
 NAMED = {"metadata": {"user_id": "u1"}, "callbacks": []}
 ON_CHAT = [way for way in WAYS if "text" not in way]
-NO_BIG = Cap(id="no-big", limit=0, match={"model": "big"})
 TO_SMALL = Cap(id="steer", limit=0, action="downgrade", to="small")
 
 every_way = pytest.mark.parametrize("way", ON_CHAT)

@@ -8,8 +8,19 @@ from decimal import Decimal
 import pytest
 
 from capguard import CapExceeded
-from tests.integrations.langchain.paths import COST, blocked, every_async, every_path, nothing_held
-from tests.kit import kinds, spent
+from capguard.integrations.langchain import capped_model
+from tests.integrations.langchain.paths import (
+    CHEAP,
+    COST,
+    NO_BIG,
+    blocked,
+    every_async,
+    every_path,
+    every_stream,
+    every_wrapper,
+    nothing_held,
+)
+from tests.kit import kinds, last, spent
 
 
 @every_path
@@ -48,6 +59,33 @@ async def test_provider_error(path, to_fake, guard, config, fake):
     assert path.tries <= fake.provider.calls <= path.calls * path.tries
     assert await nothing_held(guard)
     assert spent(guard) == 0
+
+
+@every_wrapper
+async def test_downgraded(path, to_fake, guard, config, fake):
+    """Around a capped model, whatever is built of it goes on with the cheaper one, at its price."""
+
+    def make(**options):
+        return capped_model(to_fake(**options), guard, cheaper="small", caps=[NO_BIG])
+
+    await path.run(make, config)
+    assert {seen.body["model"] for seen in fake.provider.requests} == {"small"}
+    assert (fake.provider.calls, spent(guard)) == (path.calls, path.calls * Decimal(CHEAP))
+    assert await nothing_held(guard)
+
+
+@every_stream
+async def test_abandoned(path, to_fake, guard, config, fake):
+    """A stream whose reader stops is booked once, by its input and what passed; where a task or a thread of LangChain's
+    reads on behind it, by the whole."""
+    fake.provider.set(output_tokens=60, chunk_delay=0.005)
+    await path.begin(to_fake, config)
+    assert await nothing_held(guard)
+    assert [kind for kind in kinds(guard) if kind != "extend"] == ["reserve", "settle"]
+    entry = last(guard)
+    assert entry.cost > 0
+    if path.reads_no_further:
+        assert {"counted", "uncertain"} <= set(entry.flags)
 
 
 @every_async
