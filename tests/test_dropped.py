@@ -134,6 +134,7 @@ def test_many_at_once_from_many_threads():
         assert (kinds(guard).count("reserve"), kinds(guard).count("settle")) == (20, 20)
 
 
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # Python 3.12: that it has threads
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_after_a_fork(tmp_path: Any):
     """A child books what it drops itself."""
@@ -143,9 +144,11 @@ def test_after_a_fork(tmp_path: Any):
         guard.flush()
         child = os.fork()
         if not child:
-            Ring(metered(guard, ""))
-            gc.collect()
-            guard.flush()
-            os._exit(0)
+            try:
+                Ring(metered(guard, ""))
+                gc.collect()
+                guard.flush()
+            finally:
+                os._exit(0)
         os.waitpid(child, 0)
         assert kinds(guard) == ["reserve", "settle"] * 2

@@ -26,6 +26,7 @@ from capguard.integrations.langchain.legs import Leg, Legs, ahold, hold
 from capguard.integrations.langchain.requests import metadata_of, params_of
 from capguard.integrations.langchain.who import Who
 from capguard.policy.document import Cap
+from capguard.pricing.responses import read_usage
 
 OnExceeded = Literal["error", "end", "downgrade"]
 
@@ -95,7 +96,7 @@ class CapguardAgentMiddleware(_Middleware):
                 leg = hold(self._legs(request))
                 with leg.call:
                     reply = handler(_request(request, leg))
-                    replies.record(leg.call, _result(reply))
+                    _record(leg, reply)
                     return reply
         except CapExceeded as refused:
             return self._ended(refused)
@@ -106,7 +107,7 @@ class CapguardAgentMiddleware(_Middleware):
                 leg = await ahold(self._legs(request))
                 async with leg.call:
                     reply = await handler(_request(request, leg))
-                    replies.record(leg.call, _result(reply))
+                    _record(leg, reply)
                     return reply
         except CapExceeded as refused:
             return self._ended(refused)
@@ -142,8 +143,9 @@ def _request(request: ModelRequest, leg: Leg) -> ModelRequest:
     return request.override(**changed) if changed else request
 
 
-def _result(reply: Any) -> dict[str, Any]:
+def _record(leg: Leg, reply: Any) -> None:
     """What a model call came to, in the shape of a result of LangChain's."""
     response = getattr(reply, "model_response", reply)
     messages = response.result if isinstance(response, ModelResponse) else [response]
-    return {"generations": [{"message": message} for message in messages if isinstance(message, AIMessage)]}
+    result = {"generations": [{"message": message} for message in messages if isinstance(message, AIMessage)]}
+    replies.record(leg.call, result, read_usage(result))

@@ -23,6 +23,7 @@ from capguard.integrations.langchain.listener import Listener, metadata_here
 from capguard.integrations.langchain.steps import replaced
 from capguard.integrations.langchain.who import Who
 from capguard.policy.document import Cap
+from capguard.pricing.responses import read_usage
 
 _OF_THE_RUN = ("cache", "tags", "metadata", "rate_limiter", "disable_streaming", "output_version", "profile", "verbose")
 """What LangChain does around a model, and so has to find on the capped one."""
@@ -138,7 +139,7 @@ class CappedChatModel(BaseChatModel):
             leg = hold(self._legs(messages, kwargs))
             with leg.call:
                 reply = leg.model._generate(messages, stop, run_manager, **self._kwargs(leg, kwargs))
-                replies.record(leg.call, reply)
+                replies.record(leg.call, reply, read_usage(reply))
                 return reply
 
     async def _agenerate(
@@ -152,7 +153,7 @@ class CappedChatModel(BaseChatModel):
             leg = await ahold(self._legs(messages, kwargs))
             async with leg.call:
                 reply = await leg.model._agenerate(messages, stop, run_manager, **self._kwargs(leg, kwargs))
-                replies.record(leg.call, reply)
+                replies.record(leg.call, reply, read_usage(reply))
                 return reply
 
     def _stream(

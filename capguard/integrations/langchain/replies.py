@@ -7,16 +7,17 @@ from typing import Any
 
 from capguard.call import Call
 from capguard.pricing.fields import get, items_of, path
-from capguard.pricing.responses import read_usage
 from capguard.pricing.stream import StreamReader
+from capguard.pricing.usage import Usage
 
 
-def record(call: Call, response: Any, reader: StreamReader | None = None) -> None:
-    """Record what `response`, an LLMResult or ChatResult, says. Without a usage its text is counted, unless `reader`
-    saw it pass. An inner layer that charges this call is not disturbed."""
+def record(call: Call, response: Any, usage: Usage | None, reader: StreamReader | None = None) -> None:
+    """Record what `response`, an LLMResult or ChatResult, came to: its `usage`, else its text, counted.
+
+    `reader` saw that text as it passed. An inner layer that charges this call is not disturbed.
+    """
     if call.recorded:
         return
-    usage = read_usage(response)
     if is_cached(response):
         call.answered_from_cache()
     elif usage is not None:

@@ -41,9 +41,8 @@ class Run:
         self._told_by_first = False
         self._vanished = weakref.ref(run_id, lambda _: later(lambda: drop(key)))
         task = _current_task()
-        self._task = (
-            None if task is None else weakref.ref(task)
-        )  # a task keeps the stream that it began, and with it the run's id
+        # weakly: a task keeps the stream that it began, and with it the run's id
+        self._task = None if task is None else weakref.ref(task)
         if task is not None:
             task.add_done_callback(self._task_ended)
 
@@ -62,7 +61,7 @@ class Run:
         elif usage is not None and self.place == 0:
             for run in self._others():
                 run._told_by_first = True
-        replies.record(self.call, response, self._reader)
+        replies.record(self.call, response, usage, self._reader)
         self.call.finish()
 
     def fail(self, error: BaseException) -> None:
