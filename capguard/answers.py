@@ -23,6 +23,7 @@ from capguard.ledger.outcomes import (
     Extended,
     Found,
     Held,
+    Kept,
     Line,
     Lines,
     Meters,
@@ -84,6 +85,8 @@ def decision(outcome: Outcome) -> Decision:
 
 def settlement(outcome: Outcome) -> Settlement:
     """The booking of a direct settle. Raises IdempotencyMismatch where the call was settled before, differently."""
+    if isinstance(outcome, Kept):
+        return kept_as(outcome)
     if not isinstance(outcome, Settled):
         raise refused(outcome)
     if outcome.conflict:
@@ -103,6 +106,20 @@ def booked_as(outcome: Settled) -> Settlement:
         conflict=outcome.conflict,
         entry_id=record.entry,
         flags=tuple(record.made.facts.get("flags", ())),
+    )
+
+
+def kept_as(outcome: Kept) -> Settlement:
+    """A booking that waits for the backend: no entry bears it yet."""
+    return Settlement(
+        id=outcome.id,
+        cost=dollars(outcome.amounts.get("usd", 0)),
+        overrun=dollars(0),
+        late=False,
+        conflict=False,
+        entry_id=0,
+        flags=(*outcome.facts.get("flags", ()), "kept"),
+        durable=outcome.durable,
     )
 
 
@@ -235,6 +252,7 @@ def refused(outcome: Outcome) -> Exception:  # noqa: PLR0911 - one line per outc
             | Published()
             | Held()
             | Settled()
+            | Kept()
             | Released()
             | Extended()
             | Found()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import threading
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from capguard.arguments import OUTPUT_LIMITS
 from capguard.booking import Booking
+from capguard.detached import finished
 from capguard.dropped import outside_the_collector
 from capguard.errors import CapguardError
 from capguard.identity import enter_call, leave_call, open_call
@@ -244,10 +244,7 @@ class Call:
     async def _abook(self, ending: Settle | Release | None) -> None:
         """As `_book`, without blocking the event loop. Whoever is cancelled while it waits is not the booking's end."""
         if ending is not None:
-            booking = asyncio.ensure_future(self._abooked(ending))
-            _BOOKINGS.add(booking)
-            booking.add_done_callback(_BOOKINGS.discard)
-            await asyncio.shield(booking)
+            await finished(self._abooked(ending))
 
     async def _abooked(self, ending: Settle | Release) -> None:
         with self._kept_from_the_reply(ending):
@@ -327,10 +324,6 @@ class Call:
         except CapguardError as error:
             verb = type(command).__name__.lower()
             log.error("capguard: the %s of %s was not acknowledged: %s", verb, command.id, error)
-
-
-_BOOKINGS: set[asyncio.Future[None]] = set()
-"""What is being booked: an event loop alone would let go of it when the task that waits for it is cancelled."""
 
 
 def _epoch_ms(instant: datetime | None) -> int:

@@ -8,6 +8,7 @@ from collections import OrderedDict
 from capguard.arguments import Request
 from capguard.habits import Habits
 from capguard.identity import Identity
+from capguard.lastknown import LastKnown
 from capguard.ledger.commands import Settle
 from capguard.ledger.outcomes import Outcome, Revised, Settled, Stale
 from capguard.planner import Draft, Overview, Planner
@@ -23,10 +24,13 @@ PROFILES = 65_536
 class Knowledge:
     """The planner of the policy in force, and the profiles that were seen. Commands carry the revisions known here.
 
-    A backend that has newer ones answers `Stale` with them, so nothing here needs to be watched or to expire.
+    A backend that has newer ones answers `Stale` with them, so nothing here needs to be watched or to expire. `copy` is
+    what this host knew last, and is told of everything that is learned.
     """
 
-    def __init__(self, policy: Policy, revision: int | None, shelf: Shelf | None = None):
+    def __init__(self, policy: Policy, revision: int | None, shelf: Shelf | None = None, copy: LastKnown | None = None):
+        self._copy = copy
+        self._recalled = {} if copy is None else copy.profiles()
         self._lock = threading.Lock()
         self._shelf = Shelf() if shelf is None else shelf
         self.habits = Habits()
@@ -60,8 +64,10 @@ class Knowledge:
 
     def profile(self, user: str | None) -> UserProfile:
         """What is known of a user; an empty profile where nothing is."""
-        if user is None or user not in self._profiles:
+        if user is None:
             return NO_PROFILE
+        if user in self._recalled and user not in self._profiles:
+            self.learn_profile(user, self._recalled.pop(user))
         return self._profiles.get(user, NO_PROFILE)
 
     def learn(self, user: str | None, stale: Stale) -> None:
@@ -88,6 +94,8 @@ class Knowledge:
             self._profiles.move_to_end(user)
             while len(self._profiles) > PROFILES:
                 self._profiles.popitem(last=False)
+        if self._copy is not None and revised.revision:
+            self._copy.note_profile(user, revised)
 
     def learn_policy(self, revised: Revised) -> None:
         """Switch to another revision of the published policy. One that brought its own keeps it."""
@@ -97,3 +105,5 @@ class Knowledge:
         with self._lock:
             planner = Planner(policy, self._prices, self.habits)
             self._planner, self._revision = planner, revised.revision
+        if self._copy is not None:
+            self._copy.note_policy(revised)

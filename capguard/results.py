@@ -62,7 +62,8 @@ class Settlement:
     """How a call was booked. `cost` and `overrun` are dollars; `overrun` is what went beyond an enforcing limit.
 
     `late`: the hold had ended before. `conflict`: it had been settled before with other amounts, which stand.
-    `flags` say where the amount comes from: `uncertain`, `unpriced`, `ceiling`, `estimated_output`, ...
+    `flags` say where the amount comes from: `uncertain`, `unpriced`, `ceiling`, `estimated_output`, ... With `kept`
+    the backend is away: the booking waits on this host, on its disk unless `durable` is false, and `entry_id` is 0.
     """
 
     id: str
@@ -72,6 +73,7 @@ class Settlement:
     conflict: bool
     entry_id: int
     flags: tuple[str, ...] = ()
+    durable: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from capguard.errors import CapguardError
 from capguard.ledger.money import dollars
-from capguard.ledger.outcomes import Outcome, Settled
+from capguard.ledger.outcomes import Kept, Outcome, Settled
 
 if TYPE_CHECKING:
     from capguard.call import Call
@@ -53,10 +53,15 @@ class Watch:
 
     def booked(self, outcome: Outcome) -> None:
         """A call was booked, once."""
-        if isinstance(outcome, Settled) and not outcome.replayed:
-            with self._lock:
-                self.calls += 1
-                self._nanos += outcome.record.booked.get("usd", 0)
+        if isinstance(outcome, Kept):
+            booked = outcome.amounts
+        elif isinstance(outcome, Settled) and not outcome.replayed:
+            booked = outcome.record.booked
+        else:
+            return
+        with self._lock:
+            self.calls += 1
+            self._nanos += booked.get("usd", 0)
 
     async def sweep(self) -> None:
         """The request has ended: book the streams that nobody reads any more, without waiting for a garbage collector.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol, TypeVar
 
 from capguard.ledger.commands import Command
@@ -34,9 +34,15 @@ class Backend(Protocol):
     url: str
     """Where it is, without any password."""
 
+    def answer_within(self, seconds: float) -> None:
+        """The longest that a step may take from now on; a time that its URL gives stays."""
+
     def execute(self, command: Command) -> Outcome: ...
 
     async def aexecute(self, command: Command) -> Outcome: ...
+
+    def weaknesses(self) -> Sequence[str]:
+        """What of its settings weakens a promise, each with the remedy, as far as it is known without asking."""
 
     def close(self) -> None: ...
 

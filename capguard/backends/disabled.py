@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Sequence
 
 from capguard.backends.base import Clock
 from capguard.backends.memory import MemoryBooks
@@ -42,6 +43,12 @@ class DisabledBackend:
 
     async def aexecute(self, command: Command) -> Outcome:
         return self.execute(command)
+
+    def answer_within(self, seconds: float) -> None:
+        """It answers at once."""
+
+    def weaknesses(self) -> Sequence[str]:
+        return (f"{VARIABLE} is set: nothing is held and nothing booked; unset it",)
 
     def close(self) -> None:
         """Nothing to give back."""

@@ -17,6 +17,9 @@ from capguard.ledger.outcomes import NEVER, Alert, Line, Outcome, Record, Refusa
 _EMPTY = MeterState(0, 0, 0)
 
 
+WEAK = ("the ledger is in memory: it ends with this process, and no other process sees it",)
+
+
 class MemoryBackend:
     """`memory://`: every Guard on it has a ledger of its own, which ends with the process."""
 
@@ -35,6 +38,12 @@ class MemoryBackend:
 
     async def aexecute(self, command: Command) -> Outcome:
         return self.execute(command)
+
+    def answer_within(self, seconds: float) -> None:
+        """It answers at once."""
+
+    def weaknesses(self) -> Sequence[str]:
+        return WEAK
 
     def close(self) -> None:
         """Nothing to give back."""

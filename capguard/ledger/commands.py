@@ -42,8 +42,17 @@ class Candidate(NamedTuple):
     scale: Scale | None = None
 
 
+class Offline(NamedTuple):
+    """What may be admitted while the backend is away: millionths of each meter's limit, and nano-dollars in all."""
+
+    share_ppm: int
+    allowance: int
+
+
 class Reserve(NamedTuple):
     """Hold a candidate against every cap that applies, or refuse. With `book`, settle it in the same step.
+
+    `offline` is for whoever stands before the backend: None where the call may not be made while that is away.
 
     With `waits`, a refusal by throttle caps alone is not counted as one: the caller waits for room.
 
@@ -68,6 +77,7 @@ class Reserve(NamedTuple):
     policy: int | None = None
     thresholds: tuple[int, ...] = ()
     waits: bool = False
+    offline: Offline | None = None
 
 
 class Check(NamedTuple):

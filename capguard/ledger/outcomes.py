@@ -172,6 +172,15 @@ class Settled(NamedTuple):
     crossed: tuple[Crossing, ...] = ()
 
 
+class Kept(NamedTuple):
+    """The backend is away: what books this call waits on this host until it is back. `durable`: on its disk."""
+
+    id: str
+    amounts: Amounts
+    facts: Mapping[str, Any]
+    durable: bool
+
+
 class Steered(NamedTuple):
     """A profile as it stands after a change; `replayed` where the change was made before."""
 
@@ -322,6 +331,7 @@ Outcome = (
     | Stale
     | Mismatch
     | Settled
+    | Kept
     | Released
     | Extended
     | Ended

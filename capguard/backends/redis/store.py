@@ -48,6 +48,7 @@ class Store:
         self._epoch: str | None = None
         self._seen = 0
         self._size = 0
+        self.weak: Sequence[str] = ()
 
     @property
     def size(self) -> int:
@@ -121,6 +122,7 @@ class Store:
 
     def _check(self, weak: Sequence[str]) -> None:
         """Say what of the server's settings weakens a promise; with `strict`, refuse such a server."""
+        self.weak = weak
         if weak and self._strict:
             raise BackendUnavailable(f"strict: {'; '.join(weak)}")
         for each in weak:

@@ -90,7 +90,7 @@ async def test_second_prompt_fails(to_fake, guard, config, fake):
 @pytest.mark.parametrize("usage", [True, False])
 async def test_abandoned_stream(end, usage, to_fake, guard, config, fake):
     """A stream that nobody reads to its end is booked by its input and what passed of it."""
-    fake.provider.set(output_tokens=60, chunk_delay=0.005)
+    fake.provider.set(output_tokens=200, chunk_delay=0.005)
     model = to_fake(stream_usage=usage)
     if end in ("close", "drop"):
         chunks = model.stream(ASKED, config)
@@ -109,7 +109,7 @@ async def test_abandoned_stream(end, usage, to_fake, guard, config, fake):
     entry = last(guard)
     assert entry.cost > 0
     if end != "events":  # which reads on by itself, in a task of its own
-        assert entry.cost < Decimal("0.0013")  # the whole
+        assert entry.cost < Decimal("0.004")  # the whole
         assert {"counted", "uncertain"} <= set(entry.flags)
 
 
