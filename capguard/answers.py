@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, assert_never
 
@@ -68,7 +69,8 @@ def held(draft: Draft, outcome: Outcome) -> tuple[Reservation, Booking]:
         prompt = draft.request.prompt if option.how == "bound" else None
         booking = Booking(record.id, made.model, draft.route.identity.plan, option.tariff, made.expected, prompt)
     params = _params(draft, record, outcome.output)
-    return _reservation(record, params, _decision(outcome), booking), booking
+    reservation = _reservation(record, params, _decision(outcome), booking)
+    return replace(reservation, repeated=True) if outcome.replayed else reservation, booking
 
 
 def decision(outcome: Outcome) -> Decision:

@@ -6,7 +6,7 @@ import asyncio
 import os
 from typing import TYPE_CHECKING
 
-from capguard import notices
+from capguard import dropped, notices
 from capguard.acceptance import accepted
 from capguard.backends.base import Backend, Clock, run, system_clock
 from capguard.backends.disabled import DisabledBackend, is_disabled
@@ -154,8 +154,10 @@ class Guard(Calls, Looking, Steering, Review, Checking):
     def flush(self, timeout: float = 10.0) -> bool:
         """Wait until what was kept while the backend was away is booked, for so many seconds. Whether it all is.
 
-        While the backend answers, every verb books before it returns, and nothing is left.
+        While the backend answers, every verb books before it returns; only what the garbage collector found is booked a
+        moment later, and waited for here.
         """
+        dropped.flush()
         return self._backend.flush(timeout) if isinstance(self._backend, Sheltered) else True
 
     async def aflush(self, timeout: float = 10.0) -> bool:  # noqa: ASYNC109 - as flush has it
@@ -167,6 +169,7 @@ class Guard(Calls, Looking, Steering, Review, Checking):
 
         What is left stays on disk for the next process of this host; holds stay in the ledger until their time is over.
         """
+        dropped.flush()
         self._backend.close()
         if self._copy is not None:
             self._copy.write()

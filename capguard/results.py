@@ -41,7 +41,8 @@ class Reservation:
     """One call that may be made: what is held for it and until when. `held` and `expected` are dollars.
 
     `params` is what to pass to the provider: the model that was chosen, and the output limit under the caller's name.
-    `booking` is what a settle in the same process needs; without it the ledger is asked.
+    `repeated`: the id was known already, and this is what it was given then; it may be settled since. `booking` is what
+    a settle in the same process needs; without it the ledger is asked.
     """
 
     id: str
@@ -52,6 +53,7 @@ class Reservation:
     decision: Decision
     caps: tuple[str, ...]
     expires_at: datetime | None
+    repeated: bool = field(default=False, compare=False)
     booking: object = field(default=None, repr=False, compare=False)
 
 

@@ -72,7 +72,7 @@ class Watch:
             left, self._streams = self._streams, []
         for call, task in left:
             if not call.closed and (task is None or task.done() or task is _task()):
-                await call.abook(call.end_stream(None, whole=False))
+                await call.afinish_stream(whole=False)
 
 
 def _task() -> asyncio.Task[Any] | None:
