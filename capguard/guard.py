@@ -100,8 +100,9 @@ class Guard(Calls, Looking, Steering, Review, Checking):
         if isinstance(backend, MemoryBackend):
             return backend, None
         folder = state_folder(backend.url, namespace)
-        sheltered = Sheltered(backend, folder, self._clock, told=self._tell_change, delivered=self._tell_delivered)
-        return sheltered, LastKnown(folder)
+        copy = LastKnown(folder)
+        told, delivered = self._tell_change, self._tell_delivered
+        return Sheltered(backend, folder, self._clock, copy, told=told, delivered=delivered), copy
 
     def _found(self, initial: PolicySource | None) -> Knowledge:
         """The policy of the backend, which may change at any time; while that is away, the one known last here."""
@@ -170,9 +171,9 @@ class Guard(Calls, Looking, Steering, Review, Checking):
         What is left stays on disk for the next process of this host; holds stay in the ledger until their time is over.
         """
         dropped.flush()
-        self._backend.close()
         if self._copy is not None:
             self._copy.write()
+        self._backend.close()
 
     async def aclose(self) -> None:
         await asyncio.to_thread(self.close)

@@ -1,6 +1,7 @@
 """A copy on this host of what holds: the published policy and the users' profiles, for when the backend is away.
 
 A process that starts then, or meets a user for the first time, goes by it. Whatever the backend says counts more.
+Beside them stands the newest that was seen of the store: one that is behind it later has lost state.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import os
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ class LastKnown:
         self._policy: Revised | None = None
         self._profiles: OrderedDict[str, Revised] = OrderedDict()
         self._writer: threading.Thread | None = None
+        self._seen: Callable[[], Sequence[Any] | None] = _nothing
         _living.add(self)
 
     def policy(self) -> Revised | None:
@@ -47,10 +49,24 @@ class LastKnown:
         """The profiles as they were known last on this host."""
         return {user: Revised(*found) for user, found in self._read().get("profiles", {}).items()}
 
+    def seen(self) -> Sequence[Any] | None:
+        """The newest that this host had seen of the store."""
+        return self._read().get("seen")
+
+    def watch(self, seen: Callable[[], Sequence[Any] | None]) -> None:
+        """Write down, with everything else, what `seen` gives then."""
+        self._seen = seen
+
+    def forget_seen(self) -> None:
+        """The store may begin anew: what was seen of it counts no more."""
+        if "seen" in (known := dict(self._read())):
+            del known["seen"]
+            self._replace(known)
+
     def note_policy(self, revised: Revised) -> None:
         with self._lock:
             self._policy = revised
-        self._soon()
+        self.soon()
 
     def note_profile(self, user: str, revised: Revised) -> None:
         with self._lock:
@@ -58,27 +74,29 @@ class LastKnown:
             self._profiles.move_to_end(user)
             while len(self._profiles) > PROFILES:
                 self._profiles.popitem(last=False)
-        self._soon()
+        self.soon()
 
     def write(self) -> None:
         """Write what was noted beside what others have written. A disk that refuses is logged: the copy is a help."""
         with self._lock:
             policy, profiles = self._policy, dict(self._profiles)
             self._policy, self._profiles = None, OrderedDict()
-        if policy is None and not profiles:
+        known, seen = self._read(), self._seen()
+        seen = known.get("seen") if seen is None else list(seen)
+        if policy is None and not profiles and seen == known.get("seen"):
             return
-        known = self._read()
         newest = OrderedDict(known.get("profiles", {}))
         for user, revised in profiles.items():
             newest.pop(user, None)
             newest[user] = revised
         kept = dict(list(newest.items())[-PROFILES:])
         try:
-            self._replace({"policy": policy or known.get("policy"), "profiles": kept})
+            self._replace({"policy": policy or known.get("policy"), "profiles": kept, "seen": seen})
         except OSError as error:
             log.warning("capguard: no copy of what holds can be kept on this host: %s", error)
 
-    def _soon(self) -> None:
+    def soon(self) -> None:
+        """Write within a second or so, in a thread of its own."""
         with self._lock:
             if self._writer is None or not self._writer.is_alive():
                 self._writer = threading.Thread(target=_write_soon, args=(weakref.ref(self),), daemon=True)
@@ -101,6 +119,10 @@ class LastKnown:
         with os.fdopen(fd, "w", encoding="utf-8") as file:
             json.dump(known, file, ensure_ascii=False, separators=(",", ":"))
         fresh.replace(self._path)
+
+
+def _nothing() -> None:
+    return None
 
 
 def _write_soon(copy: weakref.ref[LastKnown]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
+from typing import Any
 
 from capguard.backends.base import Clock
 from capguard.backends.memory import MemoryBooks
@@ -46,6 +47,12 @@ class DisabledBackend:
 
     def answer_within(self, seconds: float) -> None:
         """It answers at once."""
+
+    def seen(self) -> None:
+        """Nothing outlives the process."""
+
+    def recall(self, seen: Sequence[Any]) -> None:
+        """Nothing outlives the process."""
 
     def weaknesses(self) -> Sequence[str]:
         return (f"{VARIABLE} is set: nothing is held and nothing booked; unset it",)

@@ -42,6 +42,12 @@ class MemoryBackend:
     def answer_within(self, seconds: float) -> None:
         """It answers at once."""
 
+    def seen(self) -> None:
+        """Nothing outlives the process."""
+
+    def recall(self, seen: Sequence[Any]) -> None:
+        """Nothing outlives the process."""
+
     def weaknesses(self) -> Sequence[str]:
         return WEAK
 

@@ -9,9 +9,11 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from capguard.backends.base import Backend, Clock
 from capguard.errors import BackendUnavailable
+from capguard.lastknown import LastKnown
 from capguard.ledger.commands import Check, Command, Extend, Fetch, Release, Reserve, Settle
 from capguard.ledger.outcomes import Denied, Found, Held, Kept, Mismatch, Outcome, Record, Released
 from capguard.resilience.contact import Contact, Told
@@ -43,6 +45,7 @@ class Sheltered:
         backend: Backend,
         folder: Path,
         clock: Clock,
+        copy: LastKnown,
         *,
         told: Told | None = None,
         delivered: Callable[[Letter, Outcome], None] | None = None,
@@ -53,6 +56,11 @@ class Sheltered:
         self._offline = OfflineLedger(clock)
         self._replay = Replay(self.outbox, backend, self.contact, clock, delivered or _nobody, self._emptied)
         self._records: OrderedDict[str, Record] = OrderedDict()
+        self._copy = copy
+        self._met = False
+        if (seen := copy.seen()) is not None:
+            backend.recall(seen)
+        copy.watch(backend.seen)
         _living.add(self)
         if any(folder.glob("slot-*.outbox")):
             self._replay.wake()
@@ -108,6 +116,12 @@ class Sheltered:
         writing = asyncio.get_running_loop().run_in_executor(None, self._alone, command, why, asked)
         return await asyncio.shield(writing)
 
+    def seen(self) -> Sequence[Any] | None:
+        return self.backend.seen()
+
+    def recall(self, seen: Sequence[Any]) -> None:
+        self.backend.recall(seen)
+
     def weaknesses(self) -> Sequence[str]:
         return self.backend.weaknesses()
 
@@ -136,6 +150,9 @@ class Sheltered:
 
     def _answered(self, command: Command, outcome: Outcome) -> None:
         self.contact.answered()
+        if not self._met:
+            self._met = True
+            self._copy.soon()
         if isinstance(outcome, Held):
             if outcome.record.state == "held" and isinstance(command, Reserve):
                 self._remember(outcome.record)

@@ -70,6 +70,12 @@ class _Denying:
     def answer_within(self, seconds: float) -> None:
         self._backend.answer_within(seconds)
 
+    def seen(self) -> Sequence[Any] | None:
+        return self._backend.seen()
+
+    def recall(self, seen: Sequence[Any]) -> None:
+        self._backend.recall(seen)
+
     def weaknesses(self) -> Sequence[str]:
         return self._backend.weaknesses()
 

@@ -109,6 +109,12 @@ class RedisBackend:
         """
         return self._run(self._store.accept_loss())
 
+    def seen(self) -> Sequence[Any] | None:
+        return self._store.seen()
+
+    def recall(self, seen: Sequence[Any]) -> None:
+        self._store.recall(seen)
+
     def weaknesses(self) -> Sequence[str]:
         return self._store.weak
 

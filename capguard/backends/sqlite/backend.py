@@ -9,10 +9,11 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from capguard.backends.base import Clock, system_clock
 from capguard.backends.sqlite.books import SQLiteBooks
-from capguard.backends.sqlite.connections import Connections, Session
+from capguard.backends.sqlite.connections import NEWEST, Connections, Session
 from capguard.errors import BackendUnavailable
 from capguard.ledger.commands import READS, Command, Publish, Verify
 from capguard.ledger.decide import carry_out
@@ -84,6 +85,24 @@ class SQLiteBackend:
         if not self._given and seconds != self._timeout:
             self._timeout = self._connections.timeout = seconds
             self._connections.close()
+
+    def seen(self) -> Sequence[Any] | None:
+        """The newest entry. None where no file can be read."""
+        try:
+            session = self._connections.take()
+        except (sqlite3.Error, OSError, BackendUnavailable):
+            return None
+        found: Sequence[Any] | None = session.connection.execute(NEWEST).fetchone()
+        self._connections.give_back(session)
+        return found
+
+    def recall(self, seen: Sequence[Any]) -> None:
+        self._connections.recalled = seen
+
+    def accept_loss(self) -> int:
+        """Go on with what is left. Holds of calls that are gone went with them: none is dropped."""
+        self._connections.recalled = None
+        return 0
 
     def weaknesses(self) -> Sequence[str]:
         if self._synchronous == "full":
