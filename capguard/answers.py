@@ -37,6 +37,7 @@ from capguard.ledger.outcomes import (
     Refused,
     Released,
     Settled,
+    Shared,
     Stale,
     Steered,
     Superseded,
@@ -260,6 +261,7 @@ def refused(outcome: Outcome) -> Exception:  # noqa: PLR0911 - one line per outc
             | Lines()
             | RefusalCounts()
             | AlertRows()
+            | Shared()
             | Verified()
         ):
             raise AssertionError(f"a backend answered {type(outcome).__name__} to another command")

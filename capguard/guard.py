@@ -30,6 +30,7 @@ from capguard.resilience.letters import Letter
 from capguard.resilience.places import state_folder
 from capguard.resilience.sheltered import Sheltered
 from capguard.review import Review
+from capguard.sharing import Sharing
 from capguard.shelf import Shelf
 from capguard.steering import Steering
 
@@ -78,6 +79,8 @@ class Guard(Calls, Looking, Steering, Review, Checking):
         else:
             self._backend, self._copy = self._opened(url, namespace)
             self._knowledge = self._found(initial_policy) if own is None else self._knowing(own, None)
+        sheltered = isinstance(self._backend, Sheltered)
+        self._sharing = Sharing(self._backend, self._knowledge.habits) if sheltered else None
         self._line = WaitingLine()
         self._shelf.watch()
         if warm:
@@ -171,6 +174,8 @@ class Guard(Calls, Looking, Steering, Review, Checking):
         What is left stays on disk for the next process of this host; holds stay in the ledger until their time is over.
         """
         dropped.flush()
+        if self._sharing is not None:
+            self._sharing.close()
         if self._copy is not None:
             self._copy.write()
         self._backend.close()

@@ -88,16 +88,21 @@ class Knowledge:
         if stale.policy is not None:
             self.learn_policy(stale.policy)
 
-    def learn_length(self, command: Settle, outcome: Outcome) -> None:
-        """How long a reply was that a provider reported. One that `strict` may have cut short counts twice as long."""
+    def learn_length(self, command: Settle, outcome: Outcome) -> bool:
+        """How long a reply was that a provider reported. One that `strict` may have cut short counts twice as long.
+
+        Whether that tells anything.
+        """
         usage, flags = command.facts.get("usage"), command.facts.get("flags", ())
         if not usage or "uncertain" in flags or not isinstance(outcome, Settled) or outcome.replayed:
-            return
+            return False
         made, length = outcome.record.made, usage.get("output_tokens", 0)
         cut = "strict" in made.facts and 0 < made.held.get("output_tokens", 0) <= length
         choices = made.facts.get("choices", 1)
-        if "how_output" in made.facts and length:
+        told = "how_output" in made.facts and bool(length)
+        if told:
             self.habits.learn(made.identity.get("feature"), made.model, -(-length * (2 if cut else 1) // choices))
+        return told
 
     def learn_profile(self, user: str, revised: Revised) -> None:
         with self._lock:

@@ -207,6 +207,21 @@ class Alerts(NamedTuple):
     after: tuple[int, str, int, int] = (-1, "", 0, 0)
 
 
+class Share(NamedTuple):
+    """Put a note where all processes find it, in place of this writer's last one, and read those of the others.
+
+    A note is no part of the books: it is kept for `NOTES_KEPT_MS`, and the newest `NOTES` of a topic are.
+    """
+
+    topic: str
+    writer: str
+    note: Mapping[str, Any]
+
+
+NOTES = 64
+NOTES_KEPT_MS = 7 * 24 * 3600 * 1000
+
+
 class Verify(NamedTuple):
     """Rebuild every meter from the journal and compare."""
 
@@ -226,6 +241,7 @@ Command = (
     | Journal
     | Refusals
     | Alerts
+    | Share
     | Verify
 )
 

@@ -301,6 +301,12 @@ class AlertRows(NamedTuple):
     rows: tuple[Alert, ...]
 
 
+class Shared(NamedTuple):
+    """The notes of other writers on a topic, the newest first."""
+
+    notes: tuple[Mapping[str, Any], ...]
+
+
 class Difference(NamedTuple):
     """A meter that is not what its entries say."""
 
@@ -345,5 +351,6 @@ Outcome = (
     | Lines
     | RefusalCounts
     | AlertRows
+    | Shared
     | Verified
 )

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from capguard.backends.base import Clock, system_clock
 from capguard.backends.redis.client import Client
 from capguard.backends.redis.journal import Journals
+from capguard.backends.redis.notes import Notes
 from capguard.backends.redis.reading import Readings
 from capguard.backends.redis.steering import Steerings
 from capguard.backends.redis.store import Store, Talk
@@ -29,6 +30,7 @@ from capguard.ledger.commands import (
     Release,
     Reserve,
     Settle,
+    Share,
     Steer,
     Verify,
 )
@@ -82,6 +84,7 @@ class RedisBackend:
             Journal: readings.journal,
             Refusals: readings.refusals,
             Alerts: readings.alerts,
+            Share: Notes(self._store).share,
             Verify: readings.verify,
         }
 
