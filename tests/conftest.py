@@ -34,7 +34,7 @@ def clock() -> ManualClock:
 
 @pytest.fixture(params=["memory", "sqlite"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return "memory://" if request.param == "memory" else f"sqlite:///{tmp_path}/ledger.db"
+    return "memory://" if request.param == "memory" else f"sqlite:///{tmp_path}/ledger.db?timeout=30"
 
 
 @pytest.fixture

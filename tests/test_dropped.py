@@ -108,7 +108,7 @@ def test_a_stream_that_is_let_go_of_is_booked_at_once():
 
 def test_close_waits_for_what_was_collected(tmp_path: Any):
     """A program that ends in time leaves no hold behind."""
-    url = f"sqlite:///{tmp_path}/ledger.db"
+    url = f"sqlite:///{tmp_path}/ledger.db?timeout=30"
     with Guard(url, policy=POLICY) as guard:
         Ring(metered(guard, ""))
         gc.collect()
@@ -138,7 +138,7 @@ def test_many_at_once_from_many_threads():
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_after_a_fork(tmp_path: Any):
     """A child books what it drops itself."""
-    with Guard(f"sqlite:///{tmp_path}/ledger.db", policy=POLICY) as guard:
+    with Guard(f"sqlite:///{tmp_path}/ledger.db?timeout=30", policy=POLICY) as guard:
         Ring(metered(guard, ""))
         gc.collect()
         guard.flush()

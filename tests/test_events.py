@@ -245,7 +245,7 @@ def two(tmp_path: Any, clock: ManualClock) -> Iterator[Callable[..., list[Guard]
     guards: list[Guard] = []
 
     def make(policy: Any) -> list[Guard]:
-        guards.extend(Guard(f"sqlite:///{tmp_path}/ledger.db", policy=policy, clock=clock) for _ in range(2))
+        guards.extend(Guard(f"sqlite:///{tmp_path}/ledger.db?timeout=30", policy=policy, clock=clock) for _ in range(2))
         return guards
 
     yield make

@@ -347,7 +347,7 @@ def test_a_block_whose_call_is_forgotten(opened: Opened, clock: ManualClock, cap
 
 def test_settled_by_its_bare_id_from_another_guard(tmp_path: Path, clock: ManualClock):
     """Another process knows the id only: at the rates that the reserve was made at."""
-    url = f"sqlite:///{tmp_path}/ledger.db"
+    url = f"sqlite:///{tmp_path}/ledger.db?timeout=30"
     other_prices = {"prices": {"big": {"input": 500, "output": 500}}}
     with Guard(url, policy=POLICY, clock=clock) as one, Guard(url, policy=other_prices, clock=clock) as other:
         reservation = one.reserve(**CALL)
@@ -361,7 +361,7 @@ def test_settled_by_its_bare_id_from_another_guard(tmp_path: Path, clock: Manual
 
 def test_namespaces_keep_products_apart(tmp_path: Path, clock: ManualClock):
     """One place, two ledgers; a name that would leave it is refused."""
-    url = f"sqlite:///{tmp_path}/ledger.db"
+    url = f"sqlite:///{tmp_path}/ledger.db?timeout=30"
     with (
         Guard(url, policy=POLICY, clock=clock) as default,
         Guard(url, policy=POLICY, namespace="shop", clock=clock) as shop,
@@ -425,7 +425,7 @@ def test_from_env(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     policy = tmp_path / "policy.json"
     policy.write_text(json.dumps({"caps": [{"id": "monthly", "limit": 5}]}))
     monkeypatch.setenv("CAPGUARD_POLICY", str(policy))
-    monkeypatch.setenv("CAPGUARD_URL", f"sqlite:///{tmp_path}/ledger.db")
+    monkeypatch.setenv("CAPGUARD_URL", f"sqlite:///{tmp_path}/ledger.db?timeout=30")
     with Guard.from_env() as guard:
         assert guard.reserve(user="u1", cost=1).caps == ("monthly",)
     assert (tmp_path / "ledger.db").exists()

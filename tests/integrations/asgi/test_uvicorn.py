@@ -25,7 +25,7 @@ ENVIRONMENT = {"PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "0"}  # Starlette list
 @pytest.fixture(scope="module")
 def ports(provider: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, int]]:
     """The ordinary application without the middleware, and twice with it on one ledger."""
-    ledger = f"sqlite:///{tmp_path_factory.mktemp('asgi')}/ledger.db"
+    ledger = f"sqlite:///{tmp_path_factory.mktemp('asgi')}/ledger.db?timeout=30"
     wanted = {"without": "memory://", "with": ledger, "again": ledger}
     ports = {name: free_port() for name in wanted}
     with ExitStack() as stack:
@@ -40,7 +40,8 @@ def ports(provider: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterato
                 provider.url,
                 url,
             ]
-            process = subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT)
+            state = {"CAPGUARD_STATE": str(tmp_path_factory.getbasetemp() / "uvicorn-state")}
+            process = subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT | state)
             stack.callback(process.wait)
             stack.callback(process.terminate)
         for port in ports.values():

@@ -193,7 +193,7 @@ async def test_two_handlers_charge_once(to_fake, guard, config, fake):
 
 async def test_two_guards_on_one_ledger_charge_once(to_fake, tmp_path):
     """The run's id is the idempotency key."""
-    url = f"sqlite:///{tmp_path}/ledger.db"
+    url = f"sqlite:///{tmp_path}/ledger.db?timeout=30"
     with Guard(url, policy=POLICY) as one, Guard(url, policy=POLICY) as other:
         handlers = [CapguardCallbackHandler(one), CapguardCallbackHandler(other)]
         run = uuid.uuid4()
@@ -204,7 +204,7 @@ async def test_two_guards_on_one_ledger_charge_once(to_fake, tmp_path):
 
 async def test_two_guards_of_other_settings_charge_once(to_fake, tmp_path):
     """Neither raises for what the other has said of the same run."""
-    url = f"sqlite:///{tmp_path}/ledger.db"
+    url = f"sqlite:///{tmp_path}/ledger.db?timeout=30"
     with Guard(url, policy=POLICY) as one, Guard(url, policy=POLICY) as other:
         handlers = [CapguardCallbackHandler(one, user="u1"), CapguardCallbackHandler(other, user="u1", feature="chat")]
         config = {"callbacks": handlers, "run_id": uuid.uuid4()}

@@ -25,7 +25,11 @@ KEY = [
 
 @pytest.fixture(params=["sqlite", "redis"])
 def ledger(request: pytest.FixtureRequest, tmp_path: File) -> str:
-    return f"sqlite:///{tmp_path}/ledger.db" if request.param == "sqlite" else shared(WHEEL).url
+    return (
+        f"sqlite:///{tmp_path}/ledger.db?timeout=30"
+        if request.param == "sqlite"
+        else f"{shared(WHEEL).url}?deadline=30"
+    )
 
 
 def _is(outcome: str, path: Path) -> bool:

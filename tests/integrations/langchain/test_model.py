@@ -294,7 +294,7 @@ async def test_embeddings_by_another_name(guard):
 
 async def test_sqlite_in_an_event_loop(to_fake, tmp_path, fake):
     """An async call asks the ledger in a thread of its own."""
-    with Guard(f"sqlite:///{tmp_path}/ledger.db", policy=POLICY) as guard:
+    with Guard(f"sqlite:///{tmp_path}/ledger.db?timeout=30", policy=POLICY) as guard:
         model = capped_model(to_fake(), guard, user="u1")
         await asyncio.gather(*(model.ainvoke(ASKED) for _ in range(5)))
         assert spent(guard) == 5 * Decimal(COST)
