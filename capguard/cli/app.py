@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from capguard._version import __version__
+from capguard.cli.archive import archive
 from capguard.cli.caps import caps
 from capguard.cli.demo.command import demo
 from capguard.cli.doctor import doctor
@@ -48,7 +49,7 @@ def capguard(
     """Hard spending caps for applications that call language models."""
 
 
-LOOKING = (status, caps, entries, log, report, verify, recover, doctor)
+LOOKING = (status, caps, entries, log, report, verify, archive, recover, doctor)
 STEERING = (override, grant, revoke, assign)
 PRICING = (estimate, downgrades, warm)
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 from capguard.backends.base import Clock, system_clock
+from capguard.backends.redis.archive import Archive
+from capguard.backends.redis.archiving import KEPT_MS, Archived, archiving
 from capguard.backends.redis.client import Client
 from capguard.backends.redis.journal import Journals
 from capguard.backends.redis.notes import Notes
@@ -46,7 +49,8 @@ class RedisBackend:
     """A ledger in Redis: of a URL as `redis://host:6379/0`, or of the servers of a client that is there already.
 
     Every command is atomic on the server, whose clock counts. `deadline` is the longest that one step waits for a
-    reply, in seconds. With `strict`, a server that holds no ledger is never taken for an empty one.
+    reply, in seconds. With `strict`, a server that holds no ledger is never taken for an empty one. `archive` is where
+    the older part of the journal was moved to.
     """
 
     def __init__(
@@ -58,6 +62,7 @@ class RedisBackend:
         deadline: float | None = None,
         connections: int = 64,
         strict: bool = False,
+        archive: Path | None = None,
     ):
         where = read_url(target)[0] if isinstance(target, str) else target
         self.url = str(where)
@@ -65,7 +70,7 @@ class RedisBackend:
         self._given, self._deadline = deadline is not None, DEADLINE_S if deadline is None else deadline
         self._client = Client(where, deadline=self._deadline, connections=connections)
         self._store = Store(namespace, clock, strict=strict)
-        journals = Journals(self._store)
+        self._journals = journals = Journals(self._store, None if archive is None else Archive(archive))
         talks = Talks(self._store, journals)
         steerings = Steerings(self._store, journals)
         readings = Readings(self._store, journals, talks)
@@ -111,6 +116,15 @@ class RedisBackend:
         Returns how many open calls were dropped. Raises BackendUnavailable where the server is away.
         """
         return self._run(self._store.accept_loss())
+
+    def archive(self, path: Path, kept_ms: int = KEPT_MS) -> Archived:
+        """Move the journal's older entries into a SQLite file, made where it is not there; `archiving` says how.
+
+        Raises ValueError where the file is something else, BackendUnavailable.
+        """
+        archive = Archive(path)
+        archive.create()
+        return self._run(archiving(self._store, Journals(self._store), archive, kept_ms))
 
     def seen(self) -> Sequence[Any] | None:
         return self._store.seen()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 from capguard.backends.base import Clock
 from capguard.backends.redis.backend import RedisBackend
@@ -10,11 +11,12 @@ from capguard.backends.redis.target import read_client, read_url
 
 _SECONDS = re.compile(r"[0-9]{1,3}(\.[0-9]{1,3})?", re.ASCII)
 
-OPTIONS = ("connections", "deadline", "strict")
+OPTIONS = ("archive", "connections", "deadline", "strict")
 
 
 def open_url(url: str, namespace: str, clock: Clock) -> RedisBackend:
-    """A URL with options: `connections` (at most at once, 64), `deadline` (seconds; the policy's), `strict` (1).
+    """A URL with options: `connections` (at most at once, 64), `deadline` (seconds; the policy's), `strict` (1),
+    `archive` (the file that `capguard archive` has moved the journal's older part to).
 
     Raises ValueError that names what is wrong, without the password.
     """
@@ -34,6 +36,7 @@ def open_url(url: str, namespace: str, clock: Clock) -> RedisBackend:
         strict=strict,
         deadline=None if deadline is None else float(deadline),
         connections=int(connections),
+        archive=Path(options["archive"]).absolute() if options.get("archive") else None,
     )
 
 
