@@ -135,7 +135,8 @@ CASES: dict[str, tuple[dict[str, Any], Callable[[Guard], Any], dict[str, Any]]] 
 
 
 def test_every_event_has_its_case() -> None:
-    assert set(CASES) == set(NAMES)
+    """Those of a backend that goes away are told in tests/resilience."""
+    assert set(CASES) == set(NAMES) - {"backend_away", "backend_back"}
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -28,6 +28,26 @@ PRINTS = {
         "function: gpt-4o-mini: 100 words",
         "refused: cap 'hourly' refuses this call: exhausted",
     ],
+    "langchain_chain.py": [
+        "handler: a hold before",
+        "handler: monthly exhausted",
+        "model: a hold before",
+        "embeddings: 2",
+        "ann: gpt-4o downgrade:cheaper",
+        "bob: gpt-4o-mini downgrade:cheaper",
+        "0 differences",
+    ],
+    "langchain_agent.py": [
+        "error: 'CapExceeded by agent_run', 8 x gpt-4o, 0 x gpt-4o-mini",
+        "end: 'That is as far as your budget goes.', 8 x gpt-4o, 0 x gpt-4o-mini",
+        "downgrade: 'a hold before each call and the rea', 8 x gpt-4o, 5 x gpt-4o-mini",
+        "0 differences",
+    ],
+    "langgraph_session_budget.py": [
+        "monday: 3 turns, then session is exhausted",
+        "tuesday: 3 turns, then session is exhausted",
+        "6 calls reached the provider; 0 differences",
+    ],
     "streaming.py": [
         "whole, with usage: $0.0025 as reported",
         "whole, without usage: $",
@@ -71,6 +91,12 @@ PRINTS = {
     ],
 }
 
+NEEDS = {
+    "langchain_chain.py": ("langchain_openai",),
+    "langchain_agent.py": ("langchain.agents", "langchain_openai"),
+    "langgraph_session_budget.py": ("langgraph.graph", "langchain_openai"),
+}
+
 
 def test_every_example_is_tested():
     assert {path.name for path in EXAMPLES.glob("*.py")} >= set(PRINTS)
@@ -83,6 +109,8 @@ APART = {"first_call.py", "plans.py"}
 @pytest.mark.parametrize("name", [name for name in PRINTS if name not in APART])
 def test_example(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]):
     """From any directory, with no key and no setting, and leaving nothing behind."""
+    for module in NEEDS.get(name, ()):
+        pytest.importorskip(module)
     assert_in_order(PRINTS[name], run_script(EXAMPLES / name, tmp_path, monkeypatch, capfd))
     assert list(tmp_path.iterdir()) == []
 

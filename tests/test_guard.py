@@ -16,7 +16,6 @@ import openai
 import pytest
 
 from capguard import (
-    BackendUnavailable,
     CapExceeded,
     Guard,
     IdempotencyMismatch,
@@ -394,9 +393,9 @@ def test_a_wrong_url(url: str, said: str):
 
 
 def test_a_place_that_cannot_be_written(tmp_path: Path):
-    """Away, not empty."""
-    with pytest.raises(BackendUnavailable, match=r"nowhere"):
-        Guard(f"sqlite:///{tmp_path}/nowhere/ledger.db", policy=POLICY).reserve(**CALL)
+    """It is said at once: no ledger can ever be there."""
+    with pytest.raises(ValueError, match=r"nowhere"):
+        Guard(f"sqlite:///{tmp_path}/nowhere/ledger.db", policy=POLICY)
 
 
 def test_a_repr_tells_where_it_is_and_no_secret(opened: Opened):

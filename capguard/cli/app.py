@@ -9,6 +9,7 @@ import typer
 from capguard._version import __version__
 from capguard.cli.caps import caps
 from capguard.cli.demo.command import demo
+from capguard.cli.doctor import doctor
 from capguard.cli.entries import entries
 from capguard.cli.estimate import downgrades, estimate, warm
 from capguard.cli.exits import EPILOG, Commands
@@ -47,7 +48,7 @@ def capguard(
     """Hard spending caps for applications that call language models."""
 
 
-LOOKING = (status, caps, entries, log, report, verify, recover)
+LOOKING = (status, caps, entries, log, report, verify, recover, doctor)
 STEERING = (override, grant, revoke, assign)
 PRICING = (estimate, downgrades, warm)
 

@@ -101,11 +101,6 @@ def refuses(backend: RedisBackend, *commands: Command) -> None:
             backend.execute(command)
 
 
-def wrong(reason: str) -> pytest.MarkDecorator:
-    """What the backend does not do yet."""
-    return pytest.mark.xfail(strict=True, reason=reason)
-
-
 def teach(server: Server) -> None:
     """Let it know every script, so that a command is one step: by its digest."""
     backend = Place(server).open(ManualClock())

@@ -39,6 +39,8 @@ class Door:
 
     def __init__(self, watched: Watched, backend: MemoryBackend):
         self.watched, self.backend, self.close = watched, backend, backend.close
+        self.answer_within, self.weaknesses = backend.answer_within, backend.weaknesses
+        self.seen, self.recall = backend.seen, backend.recall
 
     def execute(self, command: Any) -> Any:
         name = type(command).__name__

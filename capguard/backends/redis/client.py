@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 import weakref
 from collections.abc import AsyncIterator
 from typing import Any
@@ -38,24 +39,29 @@ class Client:
         self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Loop] = weakref.WeakKeyDictionary()
 
     def send(self, words: Words) -> Any:
-        """One command. Returns the reply, or the error that the server replied with. Raises BackendUnavailable."""
+        """One command. Returns the reply, or the error that the server replied with. Raises BackendUnavailable.
+
+        Both tries together take no longer than the deadline: the first has half of it.
+        """
+        until = time.monotonic() + self._deadline
         if not self._turns.acquire(timeout=self._deadline):
             raise self._away(f"all {self._connections} connections were busy for {self._deadline} s")
         try:
-            return self._sent(words)
+            return self._sent(words, until)
         finally:
             self._turns.release()
 
     async def asend(self, words: Words) -> Any:
         """As `send`, on the running event loop."""
+        until = time.monotonic() + self._deadline
         loop = await self._of_this_loop()
         try:
-            async with asyncio.timeout(self._deadline):
+            async with asyncio.timeout(self._deadline if loop.turns.locked() else None):
                 await loop.turns.acquire()
         except TimeoutError:
             raise self._away(f"all {self._connections} connections were busy for {self._deadline} s") from None
         try:
-            return await self._asent(loop.wire, words)
+            return await self._asent(loop.wire, words, until)
         finally:
             loop.turns.release()
 
@@ -65,11 +71,11 @@ class Client:
             self._wire.close()
         self._wire = None
 
-    def _sent(self, words: Words) -> Any:
+    def _sent(self, words: Words, until: float) -> Any:
         wire = self._wire or self._opened()
         for left in reversed(range(TRIES)):
             try:
-                return wire.send(words)
+                return wire.send(words, _share(until, left))
             except exceptions.ResponseError as error:
                 return error
             except UNANSWERED as error:
@@ -77,10 +83,11 @@ class Client:
                     raise self._away(f"{type(error).__name__}: {error}") from error
         raise AssertionError("unreachable")
 
-    async def _asent(self, wire: pools.AsyncWire, words: Words) -> Any:
+    async def _asent(self, wire: pools.AsyncWire, words: Words, until: float) -> Any:
         for left in reversed(range(TRIES)):
             try:
-                return await wire.send(words)
+                async with asyncio.timeout(_share(until, left) - time.monotonic()):
+                    return await wire.send(words)
             except exceptions.ResponseError as error:
                 return error
             except UNANSWERED as error:
@@ -105,6 +112,12 @@ class Client:
 
     def _away(self, why: str) -> BackendUnavailable:
         return BackendUnavailable(f"{self._target}: {why}")
+
+
+def _share(until: float, more: int) -> float:
+    """Until when a try may wait that leaves their part to as many `more`."""
+    now = time.monotonic()
+    return now + (until - now) / (more + 1)
 
 
 class _Loop:

@@ -43,16 +43,16 @@ class Journals:
 
     def _range(self, first: int, last: int | None, count: int) -> Talk[list[Line]]:
         until = "+" if last is None else f"{last}-0"
-        reply = yield from self._store.ask("range", (), ["log", f"{first}-0", until, count])
-        return [read_line(entry) for entry in reply[1]]
+        reply = yield from self._store.ask("range", ["log", f"{first}-0", until, count])
+        return [read_line(entry) for entry in reply[3]]
 
     def _first_since(self, since_ms: int) -> Talk[int]:
         """The number of the first entry at that time or later: time never runs backward in a journal."""
         first = yield from self._range(0, None, 1)
-        newest = yield from self._store.ask("range", (), ["newest"])
-        if not first or not newest[1]:
+        newest = yield from self._store.ask("range", ["newest"])
+        if not first or not newest[3]:
             return 0
-        low, high = first[0].seq, read_line(newest[1][0]).seq + 1
+        low, high = first[0].seq, read_line(newest[3][0]).seq + 1
         while low < high:
             middle = (low + high) // 2
             line = yield from self._range(middle, None, 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import struct
 from functools import lru_cache
 
 from capguard.ledger.caps import short_digest
@@ -21,9 +21,21 @@ class Keys:
         self.prefix = f"{ROOT}:{{{namespace}}}:"
         self.fixed = tuple(self.prefix + name for name in FIXED)
 
-    def buckets(self, rows: Iterable[str], size: int) -> list[str]:
-        """The keys of the buckets that these rows are in, each once."""
-        return [self.bucket(number) for number in sorted({bucket_of(row, size) for row in rows})]
+    @lru_cache(maxsize=4096)  # noqa: B019 - a process has few ledgers, and keeps them
+    def placed(self, rows: tuple[str, ...], size: int) -> tuple[tuple[str, ...], bytes]:
+        """The keys of a step that touches these rows, and which of them is each row's, two bytes each."""
+        numbers = [bucket_of(row, size) for row in rows]
+        place = {number: len(FIXED) + 1 + at for at, number in enumerate(dict.fromkeys(numbers))}
+        keys = (*self.fixed, *(self.bucket(number) for number in place))
+        return keys, struct.pack(f">{len(rows)}H", *(place[number] for number in numbers))
+
+    def placed_with(self, own: str, rows: tuple[str, ...], size: int) -> tuple[tuple[str, ...], bytes]:
+        """As `placed`, with a row before them that comes once only: that of an id."""
+        keys, places = self.placed(rows, size)
+        bucket = self.bucket(bucket_of(own, size))
+        if bucket in keys:
+            return keys, struct.pack(">H", keys.index(bucket) + 1) + places
+        return (*keys, bucket), struct.pack(">H", len(keys) + 1) + places
 
     def bucket(self, number: int) -> str:
         return f"{self.prefix}b:{number}"

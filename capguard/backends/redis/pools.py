@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import redis.asyncio as aioredis
-from redis import Connection, ConnectionPool, SSLConnection, UnixDomainSocketConnection
+from redis import Connection, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.cluster import ClusterNode as AsyncClusterNode
 from redis.asyncio.cluster import RedisCluster as AsyncRedisCluster
 from redis.asyncio.retry import Retry as AsyncRetry
@@ -22,16 +25,30 @@ from capguard.backends.redis.store import Words
 from capguard.backends.redis.target import Target
 
 
+def _packer() -> Callable[[Words], bytes] | None:
+    """hiredis packs commands quickly; redis-py does without it as well, and asks it on its sync side only."""
+    try:
+        import hiredis
+    except ImportError:
+        return None
+    found: Callable[[Words], bytes] = hiredis.pack_command
+    return found
+
+
+_pack = _packer()
+
+
 class Wire(Protocol):
     """Sends one command, once. Raises what redis-py raises."""
 
-    def send(self, words: Words) -> Any: ...
+    def send(self, words: Words, until: float) -> Any:
+        """The reply, which is waited for until then by time.monotonic(), whatever has to be connected first."""
 
     def close(self) -> None: ...
 
 
 class AsyncWire(Protocol):
-    """As `Wire`, on an event loop."""
+    """As `Wire`, on an event loop. How long a reply is waited for is the caller's business."""
 
     async def send(self, words: Words) -> Any: ...
 
@@ -46,8 +63,8 @@ def opened(target: Target, deadline: float) -> Wire:
     if target.kind == "sentinel":
         sentinel = _untyped(Sentinel)(target.nodes, sentinel_kwargs=_short(deadline, Retry(NoBackoff(), 0)))
         pool = _untyped(SentinelConnectionPool)(target.service, sentinel, ssl=target.tls, **settings)
-        return _Pool(pool, sentinel.sentinels)
-    return _Pool(ConnectionPool(connection_class=_connection(target, aio=False), **settings))
+        return _Pool(partial(pool.connection_class, **pool.connection_kwargs), sentinel.sentinels)
+    return _Pool(partial(_connection(target, aio=False), **settings))
 
 
 def aopened(target: Target, deadline: float) -> AsyncWire:
@@ -55,11 +72,12 @@ def aopened(target: Target, deadline: float) -> AsyncWire:
     settings = _settings(target, deadline, AsyncRetry(NoBackoff(), 0))
     if target.kind == "cluster":
         return _AsyncCluster(target, settings)
+    settings["socket_timeout"] = None  # the caller has a clock for the whole step; redis-py would start a task for each
     if target.kind == "sentinel":
         sentinel = _untyped(AsyncSentinel)(target.nodes, sentinel_kwargs=_short(deadline, AsyncRetry(NoBackoff(), 0)))
         pool = _untyped(AsyncSentinelConnectionPool)(target.service, sentinel, ssl=target.tls, **settings)
-        return _AsyncPool(pool, sentinel.sentinels)
-    return _AsyncPool(aioredis.ConnectionPool(connection_class=_connection(target, aio=True), **settings))
+        return _AsyncPool(partial(pool.connection_class, **pool.connection_kwargs), sentinel.sentinels)
+    return _AsyncPool(partial(_connection(target, aio=True), **settings))
 
 
 def _short(deadline: float, retry: Any) -> dict[str, Any]:
@@ -82,51 +100,106 @@ def _connection(target: Target, *, aio: bool) -> Any:
 
 
 class _Pool:
-    """Connections of one server, each used by one command at a time. `sentinels` are the clients that find it."""
+    """Connections of one server, each used by one command at a time. `sentinels` are the clients that find it.
 
-    def __init__(self, pool: Any, sentinels: Sequence[Any] = ()):
-        self._pool = pool
+    They are kept here: to take one from redis-py's own pool and to give it back costs more than the command itself.
+    """
+
+    def __init__(self, make: Callable[[], Any], sentinels: Sequence[Any] = ()):
+        self._make = make
         self._sentinels = sentinels
+        self._idle: list[Any] = []
+        self._pid = os.getpid()
 
-    def send(self, words: Words) -> Any:
-        connection = self._pool.get_connection()
+    def send(self, words: Words, until: float) -> Any:
+        connection = self._taken(until)
         try:
-            connection.send_command(*words)
-            return connection.read_response(disconnect_on_error=False)
+            connection.send_packed_command(_packed(connection, words), check_health=False)
+            reply = connection.read_response(disconnect_on_error=False)
         except BaseException as error:
-            if not _is_reply(error):
+            if _is_reply(error):
+                self._idle.append(connection)
+            else:  # the others may have been lost with it: the next try begins anew
                 connection.disconnect()
+                self._forget()
             raise
-        finally:
-            self._pool.release(connection)
+        self._idle.append(connection)
+        return reply
 
     def close(self) -> None:
-        self._pool.disconnect()
+        self._forget()
         for sentinel in self._sentinels:
             sentinel.close()
 
+    def _taken(self, until: float) -> Any:
+        """A connection that waits no longer than until then."""
+        if self._pid != os.getpid():  # a fork shares the sockets of its parent, whose replies are not its own
+            self._idle, self._pid = [], os.getpid()
+        try:
+            connection = self._idle.pop()
+        except IndexError:
+            connection = self._make()
+        try:
+            if connection._sock is None:
+                connection.socket_connect_timeout = connection.socket_timeout = _left(until)
+                connection.connect()
+            connection._sock.settimeout(_left(until))
+        except BaseException:
+            connection.disconnect()
+            raise
+        return connection
+
+    def _forget(self) -> None:
+        idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.disconnect()
+
+
+def _packed(connection: Any, words: Words) -> Sequence[bytes]:
+    return (_pack(words),) if _pack else connection.pack_command(*words)
+
+
+def _left(until: float) -> float:
+    left = until - time.monotonic()
+    if left <= 0:
+        raise TimeoutError("the deadline of this step is over")
+    return left
+
 
 class _AsyncPool:
-    def __init__(self, pool: Any, sentinels: Sequence[Any] = ()):
-        self._pool = pool
+    """As `_Pool`."""
+
+    def __init__(self, make: Callable[[], Any], sentinels: Sequence[Any] = ()):
+        self._make = make
         self._sentinels = sentinels
+        self._idle: list[Any] = []
 
     async def send(self, words: Words) -> Any:
-        connection = await self._pool.get_connection()
+        connection = self._idle.pop() if self._idle else self._make()
         try:
-            await connection.send_command(*words)
-            return await connection.read_response(disconnect_on_error=False)
+            if not connection.is_connected:
+                await connection.connect()
+            await connection.send_packed_command(_packed(connection, words), check_health=False)
+            reply = await connection.read_response(disconnect_on_error=False)
         except BaseException as error:
-            if not _is_reply(error):
+            if _is_reply(error):
+                self._idle.append(connection)
+            else:
                 await connection.disconnect(nowait=True)
+                await self._forget()
             raise
-        finally:
-            await self._pool.release(connection)
+        self._idle.append(connection)
+        return reply
 
     async def close(self) -> None:
-        await self._pool.disconnect()
+        await self._forget(nowait=False)
         for sentinel in self._sentinels:
             await sentinel.aclose()
+
+    async def _forget(self, *, nowait: bool = True) -> None:
+        idle, self._idle = self._idle, []
+        for connection in idle:
+            await connection.disconnect(nowait=nowait)
 
 
 class _Cluster:
@@ -137,7 +210,8 @@ class _Cluster:
         self._settings = {**settings, "startup_nodes": nodes, "ssl": target.tls}
         self._cluster: Any = None
 
-    def send(self, words: Words) -> Any:
+    def send(self, words: Words, until: float) -> Any:
+        _left(until)
         if self._cluster is None:
             self._cluster = RedisCluster(**self._settings)
         return self._cluster.execute_command(*words)

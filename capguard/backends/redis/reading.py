@@ -34,8 +34,8 @@ class Readings:
         self._talks = talks
 
     def journal(self, command: Journal) -> Talk[Outcome]:
-        reply = yield from self._store.ask("fetch", (), ["", "", "", ""])
-        return Lines((yield from self._journals.page(command)), reply[1])
+        reply = yield from self._store.ask("fetch", ["", "", "", ""])
+        return Lines((yield from self._journals.page(command)), reply[3])
 
     def refusals(self, command: Refusals) -> Talk[Outcome]:
         first = max(0, command.after[0])
@@ -55,8 +55,8 @@ class Readings:
     def verify(self, _command: Verify) -> Talk[Outcome]:
         """Compare every bucket with the journal up to the entry at which it was read: calls may go on meanwhile."""
         first, at, meters, now_ms = yield from self._meters()
-        reply = yield from self._store.ask("scan", (), ["1"])
-        seq, reserved = reply[1], reply[3]
+        reply = yield from self._store.ask("scan", ["1"])
+        seq, reserved = reply[1], reply[4]
         rebuilding = Rebuilding() if first == seq else Rebuilding(lambda meter: at.get(meter, first), seq)
         yield from self._fold(rebuilding, seq)
         records = yield from self._held(reserved)
@@ -68,12 +68,12 @@ class Readings:
         while size != self._store.size or not size:  # a store that grew meanwhile is read again
             at: dict[str, int] = {}
             meters: list[Move] = []
-            reply = yield from self._store.ask("fetch", (), ["", "", "", ""])
-            first: int = reply[2]
+            reply = yield from self._store.ask("fetch", ["", "", "", ""])
+            first: int = reply[1]
             size = self._store.size
             for start in range(0, size, _BUCKETS):
-                rows = [f"{number:08x}" for number in range(start, min(start + _BUCKETS, size))]
-                _, seq, now_ms, _, *buckets = yield from self._store.ask("scan", rows, [""])
+                rows = tuple([f"{number:08x}" for number in range(start, min(start + _BUCKETS, size))])
+                _, seq, _, now_ms, _, *buckets = yield from self._store.ask("scan", [""], rows=rows)
                 found = [meter for fields in buckets for meter in wire.read_meters(fields, now_ms)]
                 meters += found
                 at |= dict.fromkeys((meter.meter for meter in found), seq)
@@ -93,6 +93,8 @@ class Readings:
     def _held(self, reserved: Sequence[Any]) -> Talk[list[Record]]:
         records = []
         for id, value in zip(reserved[::2], reserved[1::2], strict=True):
+            if not id:  # which is there for good
+                continue
             found = wire.read_open(value)
             if found.state != "held":
                 continue
@@ -104,5 +106,5 @@ class Readings:
         return records
 
     def _rows(self, what: str, low: int, high: str, read: Callable[[bytes, bytes], Row]) -> Talk[list[Row]]:
-        reply = yield from self._store.ask("range", (), [what, low, high])
-        return [read(member, score) for member, score in zip(reply[1][::2], reply[1][1::2], strict=True)]
+        reply = yield from self._store.ask("range", [what, low, high])
+        return [read(member, score) for member, score in zip(reply[3][::2], reply[3][1::2], strict=True)]

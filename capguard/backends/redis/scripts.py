@@ -7,6 +7,8 @@ from functools import lru_cache
 from hashlib import sha1
 from importlib import resources
 
+from capguard.backends.redis.linking import linked
+
 _STANDS_ON = {
     "reserve": ("store", "paying", "ending", "judging"),
     "settle": ("store", "paying", "ending"),
@@ -38,7 +40,8 @@ class Script:
 def script(name: str, *, flags: bool) -> Script:
     """A script by its name. With `flags`, for Redis 7 and later: a full server still takes what ends a call."""
     files = resources.files("capguard.backends.redis").joinpath("lua")
-    text = "\n".join(files.joinpath(f"{part}.lua").read_text(encoding="utf-8") for part in (*_STANDS_ON[name], name))
+    parts = (*_STANDS_ON[name], name)
+    text = linked("\n".join(files.joinpath(f"{part}.lua").read_text(encoding="utf-8") for part in parts))
     if flags and name in _MAY_USE_THE_LAST_MEMORY:
         text = f"#!lua flags=allow-oom\n{text}"
     return Script(text, sha1(text.encode(), usedforsecurity=False).hexdigest())

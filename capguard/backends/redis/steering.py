@@ -7,8 +7,9 @@ from typing import Any
 
 from capguard.backends.redis import wire
 from capguard.backends.redis.journal import Journals
+from capguard.backends.redis.packing import encode, pack_legs, pack_numbers
 from capguard.backends.redis.store import MOST_TRIES, Store, Talk
-from capguard.backends.redis.wire import Reply, encode
+from capguard.backends.redis.wire import Reply
 from capguard.errors import BackendUnavailable
 from capguard.ledger.commands import Backfill, Journal, PolicyInForce, Profile, Publish, Steer
 from capguard.ledger.outcomes import Nothing, Outcome, Published, Revised, Stale, Steered, Superseded
@@ -24,23 +25,23 @@ class Steerings:
 
     def profile(self, command: Profile) -> Talk[Outcome]:
         reply = yield from self._fetch(user=command.user)
-        return Steered(wire.read_profile(reply[5]))
+        return Steered(wire.read_profile(reply[6]))
 
     def policy_in_force(self, command: PolicyInForce) -> Talk[Outcome]:
         reply = yield from self._fetch(revision="" if command.revision is None else str(command.revision))
-        return Published(wire.read_policy(reply[7])) if reply[7] else Nothing()
+        return Published(wire.read_policy(reply[8])) if reply[8] else Nothing()
 
     def steer(self, command: Steer) -> Talk[Outcome]:
         for _ in range(MOST_TRIES):
             reply = yield from self._fetch(user=command.user)
-            page = _OneProfile(wire.read_profile(reply[5]))
-            outcome = steer(page, command, reply[1])  # type: ignore[arg-type]
+            page = _OneProfile(wire.read_profile(reply[6]))
+            outcome = steer(page, command, reply[3])  # type: ignore[arg-type]
             if page.entry is None:
                 return outcome
             after, (kind, id, body) = page.kept, page.entry
             text = f"{after.revision}:{encode(after.body)}"
-            read = reply[5].partition(b":")[0]
-            written = yield from self._store.ask("steer", (), [command.user, read, text, kind, id, encode(body)])
+            read = reply[6].partition(b":")[0]
+            written = yield from self._store.ask("steer", [command.user, read, text, kind, id, encode(body)])
             if written[0] == b"steered":
                 return outcome
         raise BackendUnavailable(f"the profile of {command.user!r} was changed by others {MOST_TRIES} times meanwhile")
@@ -48,7 +49,7 @@ class Steerings:
     def publish(self, command: Publish) -> Talk[Outcome]:
         for _ in range(MOST_TRIES):
             reply = yield from self._fetch()
-            now_ms, newest, before = reply[1], reply[2], wire.read_policy(reply[7])
+            now_ms, newest, before = reply[3], reply[1], wire.read_policy(reply[8])
             if command.base is not None and command.base != before.revision:
                 return Superseded(before.revision)
             if before.revision and before.body == command.document:
@@ -69,12 +70,17 @@ class Steerings:
         told = {"by": after.by, "why": after.why, "revision": after.revision}
         args: list[Any] = [before.revision, encode(after._asdict()), encode(told)]
         legs = () if fill is None else fill.legs
-        filling = ["", "[]", "[]"] if fill is None else [newest, encode(legs), encode(fill.shares)]
-        reply = yield from self._store.ask("publish", [leg.meter for leg in legs], [*args, *filling])
-        return bool(reply[0] == b"published")
+        shares = () if fill is None else fill.shares
+        filling = ["" if fill is None else newest, pack_legs(legs), pack_numbers(*shares)]
+        rows = tuple([leg.meter for leg in legs])
+        reply = yield from self._store.ask("publish", [*args, *filling], rows=rows)
+        if reply[0] != b"published":
+            return False
+        yield from self._store.grow(reply[4])
+        return True
 
     def _fetch(self, *, user: str = "", revision: str = "") -> Talk[Reply]:
-        reply: Reply = yield from self._store.ask("fetch", (), ["", "", user, revision])
+        reply: Reply = yield from self._store.ask("fetch", ["", "", user, revision])
         return reply
 
 

@@ -6,9 +6,12 @@ Everything here is a generator that yields commands for a server and receives it
 from __future__ import annotations
 
 import logging
+import os
+import re
 import secrets
-from collections.abc import Generator, Iterable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Generator, Sequence
+from contextlib import suppress
+from typing import Any, NamedTuple, TypeVar
 
 from capguard.backends.base import Clock, system_clock
 from capguard.backends.redis.condition import weaknesses
@@ -26,6 +29,9 @@ Talk = Generator[Words, Any, T]
 """A conversation with a server. What it receives is a reply, or the error that the server replied with."""
 
 _VERSION_7 = 0x070000
+_LOSSES = (b"void", b"rewound", b"lost")
+_LOST = re.compile(r"LOST (\S+)")
+"""What a script says that finds a key gone."""
 
 log = logging.getLogger("capguard")
 
@@ -33,8 +39,17 @@ MOST_TRIES = 10
 """How often a step is asked again with what the store said of itself: each time it had changed in between."""
 
 
+class Seen(NamedTuple):
+    """What is known of a store: its epoch, its newest entry and that one's mark, how many buckets it has."""
+
+    epoch: str
+    seq: int
+    mark: bytes
+    size: int
+
+
 class Store:
-    """A namespace on one server, and what is known of it: its epoch, its newest entry, how many buckets it has.
+    """A namespace on one server, and what is known of it.
 
     A store that has gone back behind what was seen of it, or that another one was put in the place of, has lost calls
     that were counted. It is not used any more until it was recovered.
@@ -45,98 +60,129 @@ class Store:
         self._flags = False
         self._clock = clock
         self._strict = strict
-        self._epoch: str | None = None
-        self._seen = 0
-        self._size = 0
+        self._seen: Seen | None = None
+        self._recalled: Seen | None = None
+        self.weak: Sequence[str] = ()
 
     @property
     def size(self) -> int:
         """How many buckets it has, as far as is known."""
-        return self._size
+        return self._seen.size if self._seen else 0
 
-    def saw(self, seq: int) -> None:
-        """Remember that the store has had an entry of this number."""
-        self._seen = max(self._seen, seq)
+    def seen(self) -> Sequence[Any] | None:
+        """What is known of it, as JSON."""
+        seen = self._seen
+        return None if seen is None else (seen.epoch, seen.seq, text(seen.mark), seen.size)
 
-    def ask(self, name: str, rows: Iterable[str] = (), args: Sequence[Any] = (), *, skip: bool = False) -> Talk[Any]:
-        """The reply of a script to which the buckets of these rows are given. Raises BackendUnavailable."""
-        rows = tuple(rows)
-        if self._epoch is None:
-            yield from self._start()
+    def recall(self, seen: Sequence[Any]) -> None:
+        """What an earlier process of this host had seen: the first step holds the store to it."""
+        epoch, seq, mark, size = seen
+        self._recalled = Seen(epoch, seq, mark.encode(), size)
+
+    def ask(
+        self, name: str, args: Sequence[Any] = (), *, own: str = "", rows: tuple[str, ...] = (), skip: bool = False
+    ) -> Talk[Any]:
+        """The reply of a script that is told where these rows are, `own` before all. Raises BackendUnavailable."""
         for _ in range(MOST_TRIES):
-            keys = (*self.keys.fixed, *self.keys.buckets(rows, self._size))
-            reply = yield from self.run(name, keys, args, skip=skip)
+            seen = self._seen or (yield from self._start())
+            keys, places = self.keys.placed_with(own, rows, seen.size) if own else self.keys.placed(rows, seen.size)
+            reply = yield from self._run(name, seen, keys, (b"1" if skip else b"", places, *args))
             said = reply[0]
             if said == b"size":
-                self._size = reply[1]
+                self._learn(seen._replace(size=reply[1]))
             elif said == b"epoch":
-                self._meet(text(reply[1]), reply[2], reply[3], text(reply[4]))
-            elif said in (b"void", b"rewound", b"lost"):
+                self._meet(*reply[1:])
+            elif said in _LOSSES:
                 raise self._loss(text(said), reply)
             else:
+                if reply[1] > seen.seq:
+                    self._learn(seen._replace(seq=reply[1], mark=reply[2]))
                 return reply
         raise BackendUnavailable(f"the store {self.keys.prefix} changed its shape {MOST_TRIES} times within one step")
 
-    def grow(self) -> Talk[None]:
-        """Make more buckets, as long as there are more rows than they should have."""
-        spare = -1
-        while spare < 0:
-            half = 1 << (self._size.bit_length() - 1)
-            buckets = [self.keys.bucket(self._size - half), self.keys.bucket(self._size)]
-            reply = yield from self.run("grow", (*self.keys.fixed, *buckets), ())
-            if reply[0] != b"grown":
-                return
-            self._size, spare = reply[1], reply[2]
+    def grow(self, spare: int) -> Talk[None]:
+        """Make more buckets, as long as there are more rows than they should have.
+
+        What led here is done: where the server does not answer any more, the next step that writes goes on with it.
+        """
+        with suppress(BackendUnavailable):
+            while spare < 0 and (seen := self._seen):
+                half = 1 << (seen.size.bit_length() - 1)
+                buckets = [self.keys.bucket(seen.size - half), self.keys.bucket(seen.size)]
+                reply = yield from self._run("grow", seen, (*self.keys.fixed, *buckets), (b"", b""))
+                if reply[0] != b"grown":
+                    return
+                self._learn(seen._replace(size=reply[1]))
+                spare = reply[2]
 
     def accept_loss(self) -> Talk[int]:
         """Go on with what is left, as a new epoch. How many open calls were dropped with the entries that made them."""
         epoch, size = secrets.token_hex(8), 1
+        nothing = Seen("", 0, b"", 0)
         for _ in range(MOST_TRIES):
             keys = (*self.keys.fixed, *(self.keys.bucket(number) for number in range(size)))
-            reply = yield from self.run("accept", keys, (epoch,))
+            reply = yield from self._run("accept", nothing, keys, (b"", b"", epoch))
             if reply[0] == b"accepted":
-                self._epoch = None  # to be met again
+                self._seen = self._recalled = None  # to be met again
                 return int(reply[1])
             size = reply[1]
         raise BackendUnavailable(f"the store {self.keys.prefix} goes on changing; stop what uses it first")
 
-    def run(self, name: str, keys: Sequence[str], args: Sequence[Any], *, skip: bool = False) -> Talk[Any]:
+    def _run(self, name: str, seen: Seen, keys: Sequence[str], args: Sequence[Any]) -> Talk[Any]:
         """One script, by its digest; by its text where the server does not have it yet."""
-        now = "" if self._clock is system_clock else str(self._clock())
-        tail = (len(keys), *keys, now, self._epoch or "", self._seen, self._size, "1" if skip else "", *args)
+        now = "" if self._clock is system_clock else self._clock()
+        tail = (len(keys), *keys, now, seen.epoch, seen.seq, seen.mark, seen.size, os.urandom(6).hex(), *args)
         code = script(name, flags=self._flags)
         reply = yield ("EVALSHA", code.sha, *tail)
         if isinstance(reply, Exception) and "NOSCRIPT" in f"{type(reply).__name__} {reply}".upper():
             reply = yield ("EVAL", code.text, *tail)
+        if isinstance(reply, Exception) and (key := _LOST.search(str(reply))):
+            raise self._loss("lost", ["lost", key[1]]) from reply
         return answered(reply)
 
-    def _start(self) -> Talk[None]:
+    def _learn(self, new: Seen) -> None:
+        """What another thread has learnt meanwhile stays: an epoch's entries and buckets only become more."""
+        old = self._seen
+        if old is None or old.epoch != new.epoch:
+            return
+        newest = new if new.seq > old.seq else old
+        self._seen = newest._replace(size=max(old.size, new.size))
+
+    def _start(self) -> Talk[Seen]:
         epoch = "" if self._strict else secrets.token_hex(8)
-        reply = yield from self.run("start", (*self.keys.fixed, self.keys.bucket(0)), (epoch,))
+        nothing = Seen("", 0, b"", 0)
+        reply = yield from self._run("start", nothing, (*self.keys.fixed, self.keys.bucket(0)), (b"", b"", epoch))
         if reply[0] != b"started":
             raise self._loss(text(reply[0]), reply)
-        self._epoch, self._seen, self._size = text(reply[1]), reply[2], reply[3]
-        self._flags = reply[4] >= _VERSION_7
-        self._check(weaknesses(text(reply[5])))
+        _, found, seq, mark, size, version, info = reply
+        self._flags = version >= _VERSION_7
+        self._check(weaknesses(text(info)))
+        self._seen = seen = self._recalled or Seen(text(found), seq, mark, size)
+        return seen
 
     def _check(self, weak: Sequence[str]) -> None:
         """Say what of the server's settings weakens a promise; with `strict`, refuse such a server."""
+        self.weak = weak
         if weak and self._strict:
             raise BackendUnavailable(f"strict: {'; '.join(weak)}")
         for each in weak:
             log.warning("capguard: %s", each)
 
-    def _meet(self, epoch: str, seq: int, size: int, follows: str) -> None:
+    def _meet(self, epoch: bytes, seq: int, mark: bytes, size: int, follows: bytes) -> None:
         """Another epoch: one that somebody has accepted goes on where ours ended, any other is a loss."""
-        if follows != "any":
+        if follows != b"any":
             raise self._loss("replaced", ())
-        self._epoch, self._seen, self._size = epoch, seq, size
+        self._seen = Seen(text(epoch), seq, mark, size)
+
+    def lost(self, name: str) -> BackendUnavailable:
+        """One of its keys is gone."""
+        return self._loss("lost", ["lost", self.keys.prefix + name])
 
     def _loss(self, said: str, reply: Sequence[Any]) -> BackendUnavailable:
         never = " (strict: capguard recover --accept-loss sets one up)" if self._strict else ""
         found = {
-            "void": "holds no ledger" + (never if self._epoch is None else " any more"),
-            "rewound": f"is at entry {reply[1] if len(reply) > 1 else '?'}, and was at {self._seen} before",
+            "void": "holds no ledger" + (never if self._seen is None else " any more"),
+            "rewound": f"is at entry {reply[1] if len(reply) > 1 else '?'}, and had other entries before",
             "lost": f"has lost {text(reply[1]) if len(reply) > 1 else 'a key'}",
             "replaced": "holds another ledger than the one that was used before",
         }[said]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from capguard.backends.redis import wire
 from capguard.backends.redis.journal import Journals
 from capguard.backends.redis.keys import row_of
-from capguard.backends.redis.store import Store, Talk
-from capguard.backends.redis.wire import Reply, encode
+from capguard.backends.redis.packing import encode, pack_amounts, pack_legs, pack_numbers
+from capguard.backends.redis.store import MOST_TRIES, Store, Talk
+from capguard.backends.redis.wire import Known, Reply
+from capguard.errors import BackendUnavailable
 from capguard.ledger.caps import Amounts, MeterState
 from capguard.ledger.commands import (
     Check,
@@ -42,11 +44,13 @@ from capguard.ledger.outcomes import (
     Telling,
     Unknown,
 )
+from capguard.ledger.windows import FOREVER_MS
 
 REMEMBERED = 16_384
 """Calls in flight whose meters this process knows, so that their settle takes one step."""
 
 _NEVER_MADE = Made(None, (), {}, {}, {}, {}, {}, "release", 0, 0, 0)
+_NOT_KNOWN = Known(0, _NEVER_MADE)
 
 
 class Talks:
@@ -55,7 +59,7 @@ class Talks:
     def __init__(self, store: Store, journals: Journals):
         self._store = store
         self._journals = journals
-        self._made: OrderedDict[str, Made] = OrderedDict()
+        self._known: OrderedDict[str, Known] = OrderedDict()
 
     def reserve(self, command: Reserve) -> Talk[Outcome]:
         return (yield from self._deciding(command, check=False))
@@ -64,69 +68,59 @@ class Talks:
         return (yield from self._deciding(command.reserve, check=True))
 
     def settle(self, command: Settle) -> Talk[Outcome]:
-        row, made = row_of(command.id), self._made.pop(command.id, None)
-        late = {**command.facts, "late": True}
-        said = encode(command.amounts), encode(command.facts), encode(late), "" if made is None else "1"
-        dead_from = "" if command.dead_from_ms is None else command.dead_from_ms
-        args = [command.id, row, *said, dead_from, command.retention_ms]
-        reply, crossed = yield from self._ending("settle", command.id, made, args)
-        if reply[0] == b"known":
-            record = yield from self._ended(command.id, wire.read_row(reply[2]))
-            return self._with(crossed, Settled(record, conflict=record.booked != command.amounts, replayed=True))
-        if reply[0] == b"unknown":
-            if reply[1]:
-                yield from self._wrote(reply[1], reply[2])
-            return self._with(crossed, Unknown(command.id, entry=reply[1]))
-        _, _, seq, was_late, shares, overrun, found, spare, body, was = reply
-        made = made or wire.made_of(wire.read_body(body))[0]
-        before = wire.read_open(was)
-        record = Record(
-            command.id,
-            before.fingerprint,
-            "settled",
-            made,
-            tuple(shares),
-            before.expires_ms,
-            seq,
-            command.amounts,
-            wire.amounts_of(overrun),
+        amounts, dead_from = command.amounts, command.dead_from_ms
+        numbers = FOREVER_MS if dead_from is None else dead_from, command.retention_ms, amounts.get("usd", 0)
+        tail = [encode(amounts), encode(command.facts), pack_numbers(*numbers)]
+        reply, known, crossed = yield from self._ending(
+            "settle", command.id, lambda _known, units: [pack_amounts(units, amounts), *tail]
         )
-        yield from self._wrote(seq, spare)
+        if reply[0] == b"unknown":
+            yield from self._store.grow(reply[4])
+            return self._with(crossed, Unknown(command.id, entry=reply[3]))
+        self._known.pop(command.id, None)
+        if reply[0] == b"known":
+            record = yield from self._ended(command.id, wire.read_row(reply[3]))
+            return self._with(crossed, Settled(record, conflict=record.booked != amounts, replayed=True))
+        _, seq, _, was_late, shares, overrun, found, spare, was = reply
+        made, before = known.made, wire.read_open(was)
+        over = wire.amounts_of(wire.units_of(made), overrun) if overrun else {}
+        record = Record(
+            command.id, before.fingerprint, "settled", made, tuple(shares), before.expires_ms, seq, amounts, over
+        )
+        if spare < 0:
+            yield from self._store.grow(spare)
         return self._with(crossed, Settled(record, late=bool(was_late), crossed=wire.crossings(found, made)))
 
     def release(self, command: Release) -> Talk[Outcome]:
-        made = self._made.get(command.id)
-        args = [command.id, row_of(command.id), command.retention_ms]
-        reply, crossed = yield from self._ending("release", command.id, made, args)
-        return self._with(crossed, Released(command.id, changed=bool(reply[1])))
+        reply, _, crossed = yield from self._ending("release", command.id, lambda *_: [command.retention_ms])
+        yield from self._store.grow(reply[4])
+        return self._with(crossed, Released(command.id, changed=bool(reply[3])))
 
     def extend(self, command: Extend) -> Talk[Outcome]:
-        amounts = "" if not command.amounts else encode(command.amounts)
         ttl_ms = -1 if command.ttl_ms is None else command.ttl_ms
-        made = self._made.get(command.id)
-        args = [command.id, row_of(command.id), ttl_ms, amounts]
-        reply, crossed = yield from self._ending("extend", command.id, made, args)
+        reply, known, crossed = yield from self._ending(
+            "extend", command.id, lambda known, units: [ttl_ms, _whole(command, known, units)]
+        )
         said = reply[0]
         if said == b"unknown":
             return self._with(crossed, Unknown(command.id))
         if said == b"known":
-            return self._with(crossed, Ended((yield from self._ended(command.id, wire.read_row(reply[2])))))
+            return self._with(crossed, Ended((yield from self._ended(command.id, wire.read_row(reply[3])))))
         if said == b"ended":
-            return self._with(crossed, Ended((yield from self._open(command.id, reply[1]))))
+            return self._with(crossed, Ended((yield from self._open(command.id, reply[3]))))
+        made = known.made
         if said == b"denied":
-            made = made or wire.made_of(wire.read_body(reply[6]))[0]
             refused = tuple(
-                [Refused(made.legs[n - 1], amount, MeterState(*state), 0) for _, n, amount, *state, _ in reply[3]]
+                [Refused(made.legs[n - 1], amount, MeterState(*state), 0) for _, n, amount, *state, _ in reply[4]]
             )
-            return self._with(crossed, Denied(refused, made.model, reply[1]))
-        made = made or wire.made_of(wire.read_body(reply[2]))[0]
-        return self._with(crossed, Extended(wire.open_record(command.id, wire.read_open(reply[1]), made, None)))
+            return self._with(crossed, Denied(refused, made.model, reply[3]))
+        return self._with(crossed, Extended(wire.open_record(command.id, wire.read_open(reply[3]), made, None)))
 
     def look(self, command: Look) -> Talk[Outcome]:
-        legs = [leg.meter for leg in command.legs]
-        reply, crossed = yield from self._swept("look", legs, [encode(command.legs)])
-        states = tuple([MeterState(*state) for state in reply[2:]])
-        return self._with(crossed, Meters(states, reply[1]))
+        rows = tuple([leg.meter for leg in command.legs])
+        reply, crossed = yield from self._swept("look", [pack_legs(command.legs)], rows=rows)
+        states = tuple([MeterState(*state) for state in reply[4:]])
+        return self._with(crossed, Meters(states, reply[3]))
 
     def fetch(self, command: Fetch) -> Talk[Outcome]:
         record = yield from self.record(command.id)
@@ -135,36 +129,40 @@ class Talks:
     def record(self, id: str) -> Talk[Record | None]:
         """What is remembered of an id."""
         row = row_of(id)
-        reply = yield from self._store.ask("fetch", [row], [id, row, "", ""])
-        if reply[3]:
-            return (yield from self._open(id, reply[3]))
-        return (yield from self._ended(id, wire.read_row(reply[4]))) if reply[4] else None
+        reply = yield from self._store.ask("fetch", [id, row, "", ""], own=row)
+        if reply[4]:
+            return (yield from self._open(id, reply[4]))
+        return (yield from self._ended(id, wire.read_row(reply[5]))) if reply[5] else None
 
     def _deciding(self, command: Reserve, *, check: bool) -> Talk[Outcome]:
         row = row_of(command.id)
-        rows = {leg.meter for each in command.candidates for leg in (*each.legs, *each.sources)}
-        args = wire.reserve_args(command, row, check=check)
-        reply, crossed = yield from self._swept("reserve", [row, *rows], args)
+        args, rows = wire.reserve_args(command, row, check=check)
+        reply, crossed = yield from self._swept("reserve", args, own=row, rows=tuple(rows))
         said = reply[0]
         if said == b"held":
             held, made = self._held(command, reply, check=check)
             if not check:
                 if not command.book:
-                    self._remember(command.id, made)
-                yield from self._wrote(reply[2], reply[9])
+                    self._remember(command.id, Known(reply[1], made))
+                if reply[10] < 0:
+                    yield from self._store.grow(reply[10])
             return self._with(crossed, held)
         if said == b"denied":
-            candidates = wire.on_runs(command.candidates, reply[4])
-            refused = wire.misses(reply[3], candidates)
-            return self._with(crossed, Denied(refused, candidates[reply[2]].model, reply[1]))
+            candidates = wire.on_runs(command.candidates, reply[6])
+            refused = wire.misses(reply[5], candidates)
+            return self._with(crossed, Denied(refused, candidates[reply[4]].model, reply[3]))
         if said == b"stale":
             return self._with(crossed, _stale(reply))
-        known = yield from self._known(command.id, reply)
+        if reply[3]:
+            known = yield from self._open(command.id, reply[3])
+        else:
+            known = yield from self._ended(command.id, wire.read_row(reply[4]))
         return self._with(crossed, _replayed(known, command))
 
     def _held(self, command: Reserve, reply: Reply, *, check: bool) -> tuple[Held, Made]:
-        _, now_ms, seq, chosen, output, shares, passed, crossed, runs, _ = reply
-        command = command._replace(candidates=wire.on_runs(command.candidates, runs))
+        _, seq, _, now_ms, chosen, output, shares, passed, crossed, runs, _ = reply
+        if runs:
+            command = command._replace(candidates=wire.on_runs(command.candidates, runs))
         candidate = command.candidates[chosen]
         limit = None if output < 0 else output
         held = candidate.held if limit is None or candidate.scale is None else candidate.scale.at(limit)
@@ -173,54 +171,63 @@ class Talks:
         record = record_of(command, made, verdict.shares, entry=0 if check else seq)
         return Held(record, verdict.passed, chosen, output=limit, crossed=wire.crossings(crossed, made)), made
 
-    def _ending(self, name: str, id: str, made: Made | None, args: Sequence[Any]) -> Talk[tuple[Reply, list[Crossing]]]:
-        """A step of the second phase. Where the call was made elsewhere, the store says on which meters it stands."""
-        rows = [row_of(id)] if made is None else [row_of(id), *(leg.meter for leg in made.meters)]
-        reply, crossed = yield from self._swept(name, rows, args)
-        if reply[0] == b"need":
-            found = wire.made_of(wire.read_body(reply[1]))[0]
-            more, again = yield from self._swept(name, [row_of(id), *(leg.meter for leg in found.meters)], args)
-            return more, crossed + again
-        return reply, crossed
+    def _ending(
+        self, name: str, id: str, more: Callable[[Known | None, Sequence[str]], list[Any]]
+    ) -> Talk[tuple[Reply, Known, list[Crossing]]]:
+        """A step of the second phase. Where the call was made elsewhere, the store says first what was made."""
+        row, told = row_of(id), []
+        for _ in range(MOST_TRIES):
+            known = self._known.get(id)
+            args, rows, units = wire.record_args(id, row, known)
+            reply, crossed = yield from self._swept(name, [*args, *more(known, units)], own=row, rows=rows)
+            told += crossed
+            if reply[0] != b"need":
+                return reply, known or _NOT_KNOWN, told
+            self._remember(id, Known(reply[3], wire.made_of(wire.read_body(reply[4]))[0]))
+        raise BackendUnavailable(f"the call {id!r} was made anew {MOST_TRIES} times meanwhile")
 
-    def _swept(self, name: str, rows: Iterable[str], args: Sequence[Any]) -> Talk[tuple[Reply, list[Crossing]]]:
+    def _swept(
+        self, name: str, args: Sequence[Any], *, own: str = "", rows: tuple[str, ...] = ()
+    ) -> Talk[tuple[Reply, list[Crossing]]]:
         """A step before which everything overdue has ended, and what that crossed."""
-        rows, crossed = tuple(rows), []
+        crossed: list[Crossing] = []
         for number in range(SWEEP_ROUNDS + 1):
-            reply = yield from self._store.ask(name, rows, args, skip=number == SWEEP_ROUNDS)
+            reply = yield from self._store.ask(name, args, own=own, rows=rows, skip=number == SWEEP_ROUNDS)
             if reply[0] != b"due":
                 break
-            crossed += yield from self._sweep(reply[1:])
+            crossed += yield from self._sweep(reply[3:])
         return reply, crossed
 
     def _sweep(self, due: Reply) -> Talk[list[Crossing]]:
-        ids, texts, bodies = due[::3], due[1::3], due[2::3]
-        made = [
-            wire.made_of(wire.read_body(body))[0] if was.startswith(b"h") and body else _NEVER_MADE
-            for was, body in zip(texts, bodies, strict=True)
-        ]
-        rows = {leg.meter for each in made for leg in each.meters}
-        reply = yield from self._store.ask("sweep", rows, ids)
+        args: list[Any] = []
+        rows: list[str] = []
+        found = []
+        for id, was, body in zip(due[::3], due[1::3], due[2::3], strict=True):
+            name, known = wire.text(id), None
+            if was.startswith(b"h"):
+                if not body:
+                    raise self._store.lost("log")
+                known = Known(wire.read_open(was).made, wire.made_of(wire.read_body(body))[0])
+            row = row_of(name)
+            record, own, units = wire.record_args(name, row, known)
+            args += [*record, *wire.expiry_args(known, units)]
+            rows += [row, *own]
+            found.append(known or _NOT_KNOWN)
+        reply = yield from self._store.ask("sweep", args, rows=tuple(rows))
         crossed: list[Crossing] = []
-        for which, *each in reply[1]:
-            crossed += wire.crossings([each], made[which])
+        for which, *each in reply[3]:
+            crossed += wire.crossings([each], found[which].made)
+        if reply[4] < 0:
+            yield from self._store.grow(reply[4])
         return crossed
-
-    def _wrote(self, seq: int, spare: int) -> Talk[None]:
-        self._store.saw(seq)
-        if spare < 0:
-            yield from self._store.grow()
-
-    def _known(self, id: str, reply: Reply) -> Talk[Record]:
-        if reply[1]:
-            return (yield from self._open(id, reply[1]))
-        return (yield from self._ended(id, wire.read_row(reply[2])))
 
     def _open(self, id: str, value: bytes) -> Talk[Record]:
         """A reservation that may still change, with the entries that say what was made and how it ended."""
         found = wire.read_open(value)
         lines = yield from self._journals.lines({found.made, found.entry})
         made = wire.made_of(lines[found.made].body)[0] if found.made in lines else _NEVER_MADE
+        if found.made in lines:
+            self._remember(id, Known(found.made, made))
         ending = lines[found.entry].body if found.state != "held" and found.entry in lines else None
         return wire.open_record(id, found, made, ending)
 
@@ -237,10 +244,10 @@ class Talks:
         ended: tuple[Amounts, Amounts] = ending["amounts"], ending["overrun"]
         return Record(id, row.fingerprint, row.state, made, (), at_ms, row.entry, *ended)
 
-    def _remember(self, id: str, made: Made) -> None:
-        self._made[id] = made
-        while len(self._made) > REMEMBERED:
-            self._made.popitem(last=False)
+    def _remember(self, id: str, known: Known) -> None:
+        self._known[id] = known
+        while len(self._known) > REMEMBERED:
+            self._known.popitem(last=False)
 
     @staticmethod
     def _with(crossed: Sequence[Crossing], outcome: Outcome) -> Outcome:
@@ -249,8 +256,17 @@ class Talks:
         return outcome
 
 
+def _whole(command: Extend, known: Known | None, units: Sequence[str]) -> bytes:
+    """What the hold is to be in every unit in which it was made."""
+    if not command.amounts or known is None:
+        return b""
+    held = known.made.held
+    whole = {unit: max(held[unit], command.amounts.get(unit, 0)) if held[unit] else 0 for unit in held}
+    return pack_amounts(units, whole)
+
+
 def _stale(reply: Reply) -> Stale:
-    _, now_ms, profile, policy, document = reply
+    _, _, _, now_ms, profile, policy, document = reply
     return Stale(
         now_ms,
         wire.read_profile(profile) if profile else None,

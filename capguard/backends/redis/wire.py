@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from capguard.backends.redis.packing import Kept, Meters, encode, meters_of, pack_amounts, pack_numbers
+from capguard.errors import BackendUnavailable
 from capguard.ledger.caps import Amounts, Leg, MeterState, Move
 from capguard.ledger.commands import Candidate, Reserve
 from capguard.ledger.outcomes import (
@@ -24,8 +26,6 @@ from capguard.ledger.windows import FOREVER_MS
 
 Reply = Sequence[Any]
 
-encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
-
 FINGERPRINT = 16
 """Characters of a fingerprint that are remembered of an ended call: 64 bits."""
 
@@ -36,43 +36,97 @@ def text(value: bytes | str) -> str:
     return value.decode() if isinstance(value, bytes) else value
 
 
-def reserve_args(command: Reserve, row: str, *, check: bool) -> list[str]:
-    """The arguments of reserve.lua from the id on."""
-    head = {
-        "fingerprint": command.fingerprint[:FINGERPRINT] if command.book else command.fingerprint,
-        "valid_from": command.valid_from,
-        "valid_until": command.valid_until,
-        "ttl": command.ttl_ms,
-        "grace": command.grace_ms,
-        "retention": command.retention_ms,
-        "user": command.identity.get("user", ""),
-        "profile": command.profile,
-        "policy": -1 if command.policy is None else command.policy,
-        "book": command.book,
-        "waits": command.waits,
-        "check": check,
-    }
-    args = [command.id, row, encode(head), encode(command.facts)[:-1]]
+def reserve_args(command: Reserve, row: str, *, check: bool) -> tuple[list[Any], list[str]]:
+    """The arguments of reserve.lua from the id on, and the meters of all candidates in their order."""
+    user = command.identity.get("user", "")
+    numbers = pack_numbers(
+        command.valid_from,
+        command.valid_until,
+        command.ttl_ms,
+        command.grace_ms,
+        command.retention_ms,
+        command.profile,
+        -1 if command.policy is None else command.policy,
+        command.book,
+        command.waits,
+        check,
+    )
+    fingerprint = command.fingerprint[:FINGERPRINT] if command.book else command.fingerprint
+    args = [command.id, row, numbers, fingerprint, user, encode(command.facts)[:-1], pack_numbers(*command.thresholds)]
+    rows: list[str] = []
     for candidate in command.candidates:
-        args += [encode(_body(command, candidate))[:-1], encode(candidate.scale._asdict()) if candidate.scale else ""]
-    return args
+        meters = meters_of(candidate.legs, candidate.sources, tuple(candidate.held))
+        rows += meters.keys
+        amounts = pack_amounts(meters.units, candidate.held)
+        text = _body(command, candidate, meters)
+        dollars = meters.units.index("usd") + 1 if "usd" in meters.units else 0
+        counts = pack_numbers(len(candidate.legs), dollars)
+        args += [meters.packed, meters.unit_of, counts, amounts, text, _scale(candidate)]
+    return args, rows
 
 
-def _body(command: Reserve, candidate: Candidate) -> dict[str, Any]:
-    """What the entry will say, as far as it is known before the decision."""
-    return {
-        "model": candidate.model,
-        "legs": candidate.legs,
-        "held": candidate.held,
-        "expected": candidate.expected,
-        "identity": command.identity,
-        "rates": candidate.rates,
-        "on_expiry": command.on_expiry,
-        "grace_ms": command.grace_ms,
-        "retention_ms": command.retention_ms,
-        "sources": candidate.sources,
-        "thresholds": command.thresholds,
-    }
+def _scale(candidate: Candidate) -> str:
+    scale = candidate.scale
+    if scale is None:
+        return ""
+    units = list(candidate.held)
+    base, rates = [scale.base[unit] for unit in units], [scale.rates[unit] for unit in units]
+    return encode({"output": scale.output, "units": units, "base": base, "rates": rates})
+
+
+_text_of_rates = Kept(encode)
+
+
+def _body(command: Reserve, candidate: Candidate, meters: Meters) -> str:
+    """What the entry will say, as far as it is known before the decision: JSON without its last brace."""
+    told = encode(
+        {
+            "model": candidate.model,
+            "held": candidate.held,
+            "expected": candidate.expected,
+            "identity": command.identity,
+            "on_expiry": command.on_expiry,
+            "grace_ms": command.grace_ms,
+            "retention_ms": command.retention_ms,
+            "thresholds": command.thresholds,
+        }
+    )
+    rates = _text_of_rates(candidate.rates)
+    return f'{told[:-1]},"legs":{meters.legs},"sources":{meters.sources},"rates":{rates}'
+
+
+class Known(NamedTuple):
+    """What a process knows of a reservation: the number of the entry that made it, and what it says."""
+
+    entry: int
+    made: Made
+
+
+def record_args(id: str, row: str, known: Known | None) -> tuple[list[Any], tuple[str, ...], tuple[str, ...]]:
+    """A reservation as lua/ending.lua reads it, its meters, and its units."""
+    if known is None:
+        return [id, row, "", "", "", "", "", ""], (), ()
+    made = known.made
+    meters = meters_of(made.legs, made.sources, tuple(made.held))
+    numbers = pack_numbers(len(made.legs), made.retention_ms, made.grace_ms, made.created_ms, *made.thresholds)
+    user = made.identity.get("user", "")
+    args = [id, row, known.entry, user, meters.packed, meters.unit_of, numbers, meters.names]
+    return args, meters.keys, meters.units
+
+
+def units_of(made: Made) -> tuple[str, ...]:
+    """The units of a call, in the order in which its scripts number them."""
+    return meters_of(made.legs, made.sources, tuple(made.held)).units
+
+
+def expiry_args(known: Known | None, units: Sequence[str]) -> list[Any]:
+    """What the end of a hold that nobody settled books, and says."""
+    if known is None:
+        return ["", "", ""]
+    made = known.made
+    amounts = made.expected if made.on_expiry == "charge_expected" else {}
+    facts = {"flags": ["uncertain"], "cause": "expired"} if amounts else {"cause": "expired"}
+    return [pack_amounts(units, amounts), encode(amounts), encode(facts)]
 
 
 def read_body(body: bytes | str) -> dict[str, Any]:
@@ -115,9 +169,19 @@ class OpenText(NamedTuple):
 
 
 def read_open(value: bytes) -> OpenText:
-    state, made, entry, expires, *fingerprint, shares = text(value).split(":")
-    numbers = tuple([int(share) for share in shares.split(",") if share])
-    return OpenText(_STATES[state], int(made), int(entry), int(expires), ":".join(fingerprint), numbers)
+    """Raises BackendUnavailable where it is none of ours."""
+    try:
+        state, made, entry, expires, *fingerprint, shares = text(value).split(":")
+        numbers = tuple([int(share) for share in shares.split(",") if share])
+        return OpenText(_STATES[state], int(made), int(entry), int(expires), ":".join(fingerprint), numbers)
+    except (ValueError, KeyError) as error:
+        raise _unreadable(value) from error
+
+
+def _unreadable(value: bytes) -> BackendUnavailable:
+    return BackendUnavailable(
+        f"the store holds {value!r:.80}, which is nothing of ours: something else has written there"
+    )
 
 
 class RowText(NamedTuple):
@@ -168,8 +232,9 @@ def on_runs(candidates: tuple[Candidate, ...], runs: Sequence[Sequence[int]]) ->
     return tuple([each._replace(legs=tuple(own)) for each, own in zip(candidates, legs, strict=True)])
 
 
-def amounts_of(pairs: Sequence[Any]) -> dict[str, int]:
-    return {text(unit): amount for unit, amount in zip(pairs[::2], pairs[1::2], strict=True)}
+def amounts_of(units: Sequence[str], pairs: Sequence[int]) -> dict[str, int]:
+    """Numbers of units, each with its amount, by their names."""
+    return {units[unit - 1]: amount for unit, amount in zip(pairs[::2], pairs[1::2], strict=True)}
 
 
 def read_profile(value: bytes) -> Revised:
@@ -200,18 +265,19 @@ def _named(member: bytes, count: int) -> list[str]:
 
 
 def read_meters(fields: Sequence[bytes], now_ms: int) -> list[Move]:
-    """The meters among the rows of a bucket that are not gone."""
+    """The meters among the rows of a bucket that are not gone. Raises BackendUnavailable where one is none of ours."""
     found: list[Move] = []
     for row, value in zip(fields[::2], fields[1::2], strict=True):
-        meter = text(row[:24])
-        if len(row) == 30:
-            settled, held, overrun, gone = text(value).split(":")
-            if now_ms < _gone(gone):
-                found.append(
-                    Move(meter, int.from_bytes(row[24:]), *(int(each or 0) for each in (settled, held, overrun)))
-                )
-        elif len(row) == 24:
-            found += _window(meter, text(value), now_ms)
+        try:
+            if len(row) == 30:
+                settled, held, overrun, gone = text(value).split(":")
+                sums = [int(each or 0) for each in (settled, held, overrun)]
+                if now_ms < _gone(gone):
+                    found.append(Move(text(row[:24]), int.from_bytes(row[24:]), *sums))
+            elif len(row) == 24:
+                found += _window(text(row), text(value), now_ms)
+        except ValueError as error:
+            raise _unreadable(value) from error
     return found
 
 

@@ -84,7 +84,7 @@ def a_rolling_row_stays_while_its_newest_bucket_counts(place: Place) -> None:
     clock.advance(seconds=50)
     say(backend, (reserve("new", 7, minute(50), ttl=600), "held"), (settle("old", 5), "settled 5"))
     clock.advance(seconds=20)
-    for number in range(16):
+    for number in range(64):
         say(backend, (reserve(f"r{number}", 0, ttl=600), "held"), (settle(f"r{number}", 0), "settled 0"))
     say(backend, (Look((minute(70),)), "meters 0/7/0"))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from unittest.mock import patch
 
 from capguard.backends.redis import RedisBackend
 from capguard.ledger.commands import (
@@ -10,7 +11,9 @@ from capguard.ledger.commands import (
     Verify,
 )
 from capguard.testing.clock import ManualClock
-from capguard.testing.conformance.builders import release, reserve, settle
+from capguard.testing.conformance.builders import cap, release, reserve, settle
+from capguard.testing.conformance.paying import backfill, publish
+from capguard.testing.conformance.told import told
 from capguard.testing.proxy import Proxy
 from tests.backends.redis_games.game import game
 from tests.backends.redis_games.meddling import Meddling
@@ -70,9 +73,11 @@ def two_threads_grow_at_once(place: Place) -> None:
 
 
 def _fills(backend: RedisBackend) -> None:
+    """One bucket more, and so many rows that there should be another one, which it does not come to make."""
     say(backend, (reserve("more", 1, *legs_of(99)), "held"))
-    for number in range(PER_BUCKET):
-        say(backend, (release(f"t{number}"), "nothing to release"))
+    with patch.object(backend._store, "grow", lambda _spare: iter(())):
+        for number in range(PER_BUCKET):
+            say(backend, (release(f"t{number}"), "nothing to release"))
 
 
 def _grows_meanwhile(place: Place, backend: RedisBackend, meddling: Meddling) -> None:
@@ -107,3 +112,13 @@ def a_task_that_hears_late_of_missing_room(place: Place) -> None:
 
         asyncio.run(both())
         assert (place.meta("rows"), place.meta("size")) == (60, 2)
+
+
+@game
+def a_fill_grows_too(place: Place) -> None:
+    """A policy that fills the meters of a new cap asks for as many buckets as they need."""
+    backend = place.open(ManualClock())
+    legs = {cap("new", who=f"u{number}"): 0 for number in range(300)}
+    assert told(backend.execute(publish("ours", fill=backfill(legs, last=0)))) == "policy 1 ours"
+    assert (place.meta("rows"), place.meta("size")) == (300, -(-300 // PER_BUCKET))
+    _in_their_buckets(place)

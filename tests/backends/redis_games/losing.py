@@ -82,7 +82,8 @@ def a_lost_meta(place: Place) -> None:
 @game
 def another_store_in_its_place(place: Place) -> None:
     """Everything is gone and others began anew, further than this process had seen: it does not go along."""
-    backend, clock = place.open(ManualClock()), ManualClock()
+    backend, idle, clock = place.open(ManualClock()), place.open(ManualClock()), ManualClock()
+    say(idle, (Look(legs_of(1)), "meters 0/0/0 0/0/0 0/0/0"))
     say(backend, (reserve("r1", 1, *legs_of(1)), "held"))
     _forget(place)
     refuses(backend, Look(legs_of(1)))
@@ -90,6 +91,7 @@ def another_store_in_its_place(place: Place) -> None:
     for number in range(5):
         say(other, (reserve(f"s{number}", 1, *legs_of(2)), "held"))
     refuses(backend, reserve("r2", 1, *legs_of(1)), Look(legs_of(1)), settle("r1", 1), Fetch("r1"), Verify())
+    refuses(idle, Look(legs_of(1)))
 
 
 def _forget(place: Place) -> None:
@@ -108,3 +110,35 @@ def an_older_state(place: Place) -> None:
         place.raw.restore(key, 0, value, replace=True)
     refuses(backend, reserve("r3", 1, *legs_of(1)), Look(legs_of(1)), settle("r1", 1), Fetch("r1"))
     refuses(backend, Steer("assign", "u1", {"plan": "pro"}), Profile("u1"))
+
+
+@game
+def an_older_state_that_others_wrote_to(place: Place) -> None:
+    """As many entries as before, or more, are others: it is told by which they are, not by how many."""
+    for more in (0, 3):
+        backend = place.open(ManualClock())
+        say(backend, (reserve(f"r{more}", 1, *legs_of(1)), "held"))
+        dumped = {key: place.raw.dump(key) for key in place.shows()}
+        say(backend, (settle(f"r{more}", 1), "settled 1"))
+        for key, value in dumped.items():
+            place.raw.restore(key, 0, value, replace=True)
+        other = place.open(ManualClock())
+        for number in range(1 + more):
+            say(other, (reserve(f"s{more}-{number}", 1, *legs_of(2)), "held"))
+        refuses(backend, Look(legs_of(1)))
+
+
+@game
+def a_lost_key(place: Place) -> None:
+    """Whoever needs a key that is there for good is told that it is gone, and does not make it anew."""
+    needs = {"open": settle("r1", 1), "due": reserve("r2", 1), "users": reserve("r2", 1), "log": reserve("r2", 1)}
+    backend = place.open(ManualClock())
+    say(backend, (reserve("r1", 1, *legs_of(1)), "held"))
+    for name, command in needs.items():
+        kept = place.raw.dump(place.key(name))
+        place.raw.delete(place.key(name))
+        before = place.shows()
+        refuses(backend, command)
+        assert place.shows() == before
+        place.raw.restore(place.key(name), 0, kept)
+    say(backend, (settle("r1", 1), "settled 1"))

@@ -1,7 +1,7 @@
 -- accept: go on with what is left of a store that has lost something, as a new epoch that follows any other.
 --
 -- KEYS 9.. every bucket there should be
--- ARGV 6 the new epoch
+-- ARGV 9 the new epoch
 -- Returns {'size', size} where other buckets are to be given, or {'accepted', calls that were dropped}
 
 if not meta[1] then
@@ -12,23 +12,31 @@ local newest = redis.call('XREVRANGE', KEYS[4], '+', '-', 'COUNT', 1)[1]
 if newest then seq = math.max(seq, tonumber(string.match(newest[1], '^%d+'))) end
 rows = 0
 for i = 9, #KEYS do
-  redis.call('HSET', KEYS[i], 'e', ARGV[6])
+  redis.call('HSET', KEYS[i], 'e', ARGV[9])
   rows = rows + redis.call('HLEN', KEYS[i]) - 1
 end
 local policy, dropped = 0, 0
-for _, revision in ipairs(redis.call('HKEYS', KEYS[6])) do policy = math.max(policy, tonumber(revision)) end
+for _, revision in ipairs(redis.call('HKEYS', KEYS[6])) do policy = math.max(policy, tonumber(revision) or 0) end
 local open = redis.call('HGETALL', KEYS[2])
 for i = 1, #open, 2 do -- a call whose entry is gone can be booked on no meter
   local made = string.match(open[i + 1], '^%a:(%d+):')
-  if not redis.call('XRANGE', KEYS[4], made .. '-0', made .. '-0')[1] then
+  if open[i] ~= '' and not (made and redis.call('XRANGE', KEYS[4], made .. '-0', made .. '-0')[1]) then
     redis.call('HDEL', KEYS[2], open[i])
     redis.call('ZREM', KEYS[3], open[i])
     dropped = dropped + 1
+  elseif made and not redis.call('ZSCORE', KEYS[3], open[i]) then -- due at once: what it holds is on its meters
+    redis.call('ZADD', KEYS[3], string.match(open[i + 1], '^%a:%d+:%d+:(%d+):'), open[i])
   end
 end
 for _, id in ipairs(redis.call('ZRANGE', KEYS[3], 0, -1)) do
   if redis.call('HEXISTS', KEYS[2], id) == 0 then redis.call('ZREM', KEYS[3], id) end
 end
-redis.call('HSET', KEYS[1], 'epoch', ARGV[6], 'follows', 'any', 'seq', num(seq), 'now', num(now), 'size', num(size),
-  'rows', num(rows), 'policy', num(policy))
+for _, key in ipairs({KEYS[2], KEYS[5], KEYS[6]}) do redis.call('HSET', key, '', ARGV[9]) end
+redis.call('ZADD', KEYS[3], num(FOREVER), '')
+if seq > 0 and redis.call('EXISTS', KEYS[4]) == 0 then -- the journal goes on, empty, at the number where it was
+  redis.call('XADD', KEYS[4], num(seq) .. '-0', 't', num(now), 'k', 'accept', 'i', '', 'u', '', 'b', '{}', 'n', ARGV[6])
+  redis.call('XDEL', KEYS[4], num(seq) .. '-0')
+end
+redis.call('HSET', KEYS[1], 'epoch', ARGV[9], 'follows', 'any', 'seq', num(seq), 'mark', ARGV[6], 'now', num(now),
+  'size', num(size), 'rows', num(rows), 'policy', num(policy))
 return {'accepted', dropped}

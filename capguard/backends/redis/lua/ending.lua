@@ -1,36 +1,70 @@
 -- How a reservation ends: its hold is replaced by what is booked (capguard/ledger/ending.py).
 
-local ENFORCING = {block = true, clamp = true, throttle = true}
 local FULL_PPM = 1000000
 
--- A reservation out of the open ones: its text taken apart, and the body of the entry that made it.
-local function read_open(id)
-  local text = redis.call('HGET', KEYS[2], id)
-  if not text then return nil end
-  local state, made, entry, expires, fingerprint, shares = string.match(text, '^(%a):(%d+):(%d+):(%d+):(.*):([%d,]*)$')
-  local record = {id = id, state = state, made = made, entry = entry, fingerprint = fingerprint, shares = {}}
-  record.expires, record.text = tonumber(expires), text
-  for share in string.gmatch(shares, '%d+') do record.shares[#record.shares + 1] = tonumber(share) end
-  record.body, record.body_text = body_of(made)
-  if record.body then
-    record.meters = joined(record.body.legs, record.body.sources)
-    record.user = record.body.identity.user
+-- Whether a cap of this action refuses.
+local function enforcing(leg) return leg[ACTION] <= THROTTLE end
+
+local OPEN = '^(%a):(%d+):(%d+):(%d+):(.*):([%d,]*)$'
+
+-- A reservation out of the open ones, and what the caller says was made of it, from ARGV `at` on:
+--   id, its row, the number of the entry that made it or '', user, legs and sources, their units,
+--   numbers: how many legs, retention in ms, grace in ms, created in ms, thresholds; names, JSON: of units, of sources' caps
+-- Where the caller does not know the entry, or another one, the record has no meters.
+local function read_record(at)
+  local id, row, made = ARGV[at], ARGV[at + 1], ARGV[at + 2]
+  local record = {id = id, row = row, bucket = place(), user = ARGV[at + 3], names = ARGV[at + 7]}
+  want(record.bucket, row)
+  local meters = made ~= '' and read_legs(ARGV[at + 4], ARGV[at + 5])
+  local text = field_in(KEYS[2], id)
+  if text then
+    local state, entry, expires, fingerprint, shares
+    state, record.made, entry, expires, fingerprint, shares = string.match(text, OPEN)
+    if not state then error('a call that reads ' .. text) end
+    record.text, record.state, record.entry, record.fingerprint = text, state, entry, fingerprint
+    record.expires, record.shares = tonumber(expires), {}
+    for share in string.gmatch(shares, '%d+') do record.shares[#record.shares + 1] = tonumber(share) end
+    if record.made == made then
+      local told = read_numbers(ARGV[at + 6])
+      record.meters, record.count, record.retention, record.grace, record.created = meters, told[1], told[2], told[3], told[4]
+      record.thresholds = {unpack(told, 5)}
+      want_legs(meters)
+    end
   end
+  fetch()
   return record
 end
 
-local function write_open(record, due)
-  local text = {record.state, record.made, record.entry, num(record.expires), record.fingerprint, numbers(record.shares)}
-  redis.call('HSET', KEYS[2], record.id, table.concat(text, ':'))
-  redis.call('ZADD', KEYS[3], num(due), record.id)
+-- What the caller has to know of a reservation first.
+local function needed(record)
+  local body = body_of(record.made)
+  return body and {'need', seq, mark, tonumber(record.made), body} or {'lost', KEYS[4]}
 end
 
--- Remember an ended call that changes no more, in little room. One call in eight, by its digest and not by its number,
+local function write_open(record, due)
+  local text = table.concat({record.state, record.made, record.entry, num(record.expires), record.fingerprint,
+    numbers(record.shares)}, ':')
+  redis.call('HSET', KEYS[2], record.id, text)
+  redis.call('ZADD', KEYS[3], num(due), record.id)
+  record.text = text
+end
+
+-- Drop what is over from a bucket that is at hand: ids that are forgotten, meters that are gone.
+local function tidy(bucket)
+  local fields, over = redis.call('HGETALL', KEYS[bucket]), {}
+  for i = 1, #fields, 2 do
+    if fields[i] ~= 'e' and #over < MANY and read_row(fields[i], fields[i + 1]).gone <= now then
+      over[#over + 1] = fields[i]
+    end
+  end
+  if #over > 0 then rows = rows - redis.call('HDEL', KEYS[bucket], unpack(over)) end
+end
+
+-- Remember an ended call that changes no more, in little room. One call in sixteen, by its digest and not by its number,
 -- which may be odd for every settle, tidies the bucket that it comes into.
-local function remember(field, state, forgotten, made, entry, usd, fingerprint)
-  local text = string.format('%s:%x:%x:%x:%s:%s', state, forgotten, made, entry, num(usd), fingerprint)
-  put(field, text)
-  if string.sub(field, 1, 1) < '2' then tidy(bucket_of(field)) end
+local function remember(bucket, field, state, forgotten, made, entry, usd, fingerprint)
+  if string.sub(field, 1, 1) == '0' then tidy(bucket) end
+  put(bucket, field, string.format('%s:%x:%x:%x:%d:%s', state, forgotten, made, entry, usd, fingerprint))
 end
 
 -- The window that is on now, for a leg whose period is not gone.
@@ -39,100 +73,126 @@ local function window_on(leg)
   return now - (leg[ENDS] - leg[PERIOD]) + 1, now
 end
 
-local function own_of(record)
-  local own = {}
-  for i = #record.body.legs + 1, #record.shares do own[#own + 1] = record.shares[i] end
-  return own
+-- What each source can pay for a call that has its own part of it already, which is the call's for good.
+local function rooms_of_own(record)
+  local rooms, revoked, names = {}, nil, nil
+  for i = record.count + 1, #record.meters do
+    local source, own = record.meters[i], record.shares[i]
+    local grant = source[ACTION] == GRANT
+    if grant and not revoked then revoked, names = revoked_grants(record.user), cjson.decode(record.names)[2] end
+    if grant and (revoked[names[i - record.count]] or now >= source[ENDS]) then
+      rooms[i] = own
+    else
+      local settled, held = state_of(source, source[SINCE], source[PERIOD])
+      rooms[i] = math.max(own, source[LIMIT] - settled - held + own)
+    end
+  end
+  return rooms
 end
 
 -- What `amounts` of a call that is in the books put on each of its meters.
 local function shares_of(record, amounts)
-  local body = record.body
-  return shares_on(body.legs, body.sources, amounts, rooms_of_own(body.sources, own_of(record), record.user))
+  return shares_on(record.meters, record.count, amounts, rooms_of_own(record))
 end
 
--- ceil(limit * ppm / 1e6), exactly: the product itself would be beyond 2^53.
-local function mark_of(limit, ppm)
-  local rest = limit % FULL_PPM
-  return (limit - rest) / FULL_PPM * ppm + math.ceil(rest * ppm / FULL_PPM)
-end
-
-local function first_alert(leg, ppm)
-  local cap = leg[CAP]
-  local member = table.concat({leg[METER], num(leg[PERIOD]), num(ppm), #cap, cap .. leg[SCOPE]}, ':')
-  redis.call('ZREMRANGEBYSCORE', KEYS[8], '-inf', num(now - 400 * 86400000))
-  return redis.call('ZADD', KEYS[8], 'NX', num(now), member) == 1
-end
-
--- The thresholds that meters crossed as they grew, each told once in its period: leg, ppm, settled.
-local function crossings(thresholds, grown, crossed)
-  for _, each in ipairs(grown) do
-    local leg, growth, settled = each.leg, each.growth, each.settled
-    local source = leg[ACTION] == 'included' or leg[ACTION] == 'grant'
+-- The thresholds that meters are about to cross as they grow, each told once in its period: number, ppm, settled, and
+-- the member that says so. `body` gives the body of the entry, which has the names.
+local function crossings(meters, count, growths, thresholds, body)
+  local crossed, names = {}, nil
+  if #thresholds == 0 and count == #meters then return crossed end
+  for i, leg in ipairs(meters) do
+    local growth = growths[i]
     if growth > 0 and not rolling(leg) then
-      for _, ppm in ipairs(source and {FULL_PPM} or thresholds) do
-        local mark = mark_of(leg[LIMIT], ppm)
-        if settled - growth < mark and mark <= settled and first_alert(leg, ppm) then
-          crossed[#crossed + 1] = {each.number, ppm, settled}
+      local settled = state_of(leg, leg[SINCE], leg[PERIOD]) + growth
+      for _, ppm in ipairs(leg[ACTION] >= INCLUDED and {FULL_PPM} or thresholds) do
+        local rest = leg[LIMIT] % FULL_PPM -- ceil(limit * ppm / 1e6), exactly: the product would be beyond 2^53
+        local at = (leg[LIMIT] - rest) / FULL_PPM * ppm + math.ceil(rest * ppm / FULL_PPM)
+        if settled - growth < at and at <= settled then
+          if not names then
+            local made = cjson.decode(body() or lost(KEYS[4]))
+            names = joined(made.legs, made.sources)
+          end
+          local cap = names[i][6]
+          local member = table.concat({leg[METER], num(leg[PERIOD]), num(ppm), #cap, cap .. names[i][9]}, ':')
+          if not redis.call('ZSCORE', KEYS[8], member) then crossed[#crossed + 1] = {i, ppm, settled, member} end
         end
       end
     end
   end
+  return crossed
+end
+
+local function tell(crossed)
+  for _, each in ipairs(crossed) do
+    redis.call('ZADD', KEYS[8], num(now), table.remove(each))
+    redis.call('ZREMRANGEBYSCORE', KEYS[8], '-inf', num(now - 400 * 86400000))
+  end
 end
 
 local function move_text(leg, settled, held, overrun)
-  return '["' .. leg[METER] .. '",' .. numbers({leg[PERIOD], settled, held, overrun}) .. ']'
+  return '["' .. leg[METER] .. string.format('",%d,%d,%d,%d]', leg[PERIOD], settled, held, overrun)
 end
 
-local function object(names, amounts)
-  local texts = {}
-  for i, name in ipairs(names) do texts[i] = cjson.encode(name) .. ':' .. num(amounts[name]) end
-  return '{' .. table.concat(texts, ',') .. '}'
-end
-
--- Replace what `record` holds or has booked by `amounts`: the meters and the entry. `told` is the JSON of amounts, and
--- of facts; `remembering` writes what of the id shall be in its bucket. Returns overruns per unit, and crossings.
-local function book(record, kind, amounts, amounts_text, facts_text, remembering)
-  local holding, units, overrun, moves, grown = record.state == 'h', {}, {}, {}, {}
-  local shares, excesses = shares_of(record, amounts), {}
-  for i, leg in ipairs(record.meters) do -- all is read before anything is changed
-    excesses[i] = 0
+-- The parts of a booking that lie beyond limits, by meter, and the most of them by the number of the unit.
+local function excesses_of(record, shares)
+  local excesses, overrun, units = {}, {}, {}
+  for i, leg in ipairs(record.meters) do
     local growth = shares[i] - record.shares[i]
+    excesses[i] = 0
     if growth > 0 and now < gone_of(leg) then
       local settled, held = state_of(leg, window_on(leg))
-      excesses[i] = math.max(0, settled + held + growth - math.max(leg[LIMIT], settled + held))
-    end
-  end
-  for i, leg in ipairs(record.meters) do
-    local old, share, excess = record.shares[i], shares[i], excesses[i]
-    if now < gone_of(leg) then
-      if excess > 0 and ENFORCING[leg[ACTION]] then
+      local excess = math.max(0, settled + held + growth - math.max(leg[LIMIT], settled + held))
+      excesses[i] = excess
+      if excess > 0 and enforcing(leg) then
         if not overrun[leg[UNIT]] then units[#units + 1] = leg[UNIT] end
         overrun[leg[UNIT]] = math.max(excess, overrun[leg[UNIT]] or 0)
       end
-      local settled, held = share - old, 0
-      if holding then settled, held = share, -old end
-      moves[#moves + 1] = move_text(leg, settled, held, excess)
-      grown[#grown + 1] = {leg = leg, number = i, growth = settled, settled = move(leg, settled, held, excess)}
-      if holding and kind == 'settle' and leg[IDLE] and leg[IDLE] > 0 then keep(leg, now + leg[IDLE]) end
     end
   end
+  return excesses, overrun, units
+end
+
+-- The overruns as JSON, and as a list of numbers of units with their amounts.
+local function overrun_told(record, overrun, units)
+  if #units == 0 then return '{}', units end
+  local names, texts, list = cjson.decode(record.names)[1], {}, {}
+  for i, unit in ipairs(units) do
+    texts[i] = cjson.encode(names[unit]) .. ':' .. num(overrun[unit])
+    list[#list + 1], list[#list + 2] = unit, overrun[unit]
+  end
+  return '{' .. table.concat(texts, ',') .. '}', list
+end
+
+-- Replace what `record` holds or has booked by `amounts`, by the number of the unit: the meters and the entry, which
+-- the caller saves. The texts are the JSON of amounts and of facts. Returns overruns, and what was crossed.
+local function book(record, kind, amounts, amounts_text, facts_text)
+  local holding, moves, growths, moved = record.state == 'h', {}, {}, {}
+  local shares = shares_of(record, amounts)
+  local excesses, overrun, units = excesses_of(record, shares)
+  for i, leg in ipairs(record.meters) do
+    local old, share = record.shares[i], shares[i]
+    growths[i] = 0
+    if now < gone_of(leg) then
+      local settled, held = share - old, 0
+      if holding then settled, held = share, -old end
+      growths[i], moved[i] = settled, held
+      moves[#moves + 1] = move_text(leg, settled, held, excesses[i])
+    end
+  end
+  local crossed = crossings(record.meters, record.count, growths, record.thresholds, function() return body_of(record.made) end)
+  local overrun_text, told = overrun_told(record, overrun, units)
   if #units > 0 then -- what stands last in JSON holds: the caller knows better where it says so itself
     local cause = holding and '{"cause":"above_estimate"' or '{"cause":"late"'
     facts_text = cause .. (facts_text == '{}' and '' or ',') .. string.sub(facts_text, 2)
   end
-  append(kind, record.id, record.user or '', table.concat({
-    '{"amounts":', amounts_text, ',"facts":', facts_text, ',"overrun":', object(units, overrun),
-    ',"moves":[', table.concat(moves, ','), ']}'}))
-  if remembering then remembering() end
-  save()
-  record.shares, record.entry = shares, num(seq)
-  local crossed = {}
-  crossings(record.body.thresholds, grown, crossed)
-  local over = {}
-  for _, unit in ipairs(units) do
-    over[#over + 1] = unit
-    over[#over + 1] = overrun[unit]
+  append(kind, record.id, record.user, '{"amounts":' .. amounts_text .. ',"facts":' .. facts_text .. ',"overrun":' ..
+    overrun_text .. ',"moves":[' .. table.concat(moves, ',') .. ']}')
+  for i, leg in ipairs(record.meters) do
+    if moved[i] then
+      move(leg, growths[i], moved[i], excesses[i])
+      if holding and kind == 'settle' and leg[IDLE] > 0 then keep(leg, now + leg[IDLE]) end
+    end
   end
-  return over, crossed
+  record.shares, record.entry = shares, num(seq)
+  return told, crossed
 end

@@ -3,35 +3,35 @@
 local CLAMP_SHARE = 2
 
 local function refuses(leg)
-  return ENFORCING[leg[ACTION]] or (leg[ACTION] == 'downgrade' and leg[OTHERWISE] == 'block')
+  return enforcing(leg) or (leg[ACTION] == DOWNGRADE and leg[OTHERWISE] == 1)
 end
 
 -- One candidate against the meters as they stand.
 local function fit_of(candidate)
-  local fit = {candidate = candidate, meters = {}, rooms = {}}
-  for i, leg in ipairs(candidate.legs) do fit.meters[i] = {state_of(leg, leg[SINCE], leg[PERIOD])} end
-  for i, source in ipairs(candidate.sources) do
-    local settled, held = state_of(source, source[SINCE], source[PERIOD])
-    fit.rooms[i] = source[LIMIT] - settled - held
+  local fit = {candidate = candidate, settled = {}, held = {}, overrun = {}, rooms = {}}
+  for i, leg in ipairs(candidate.meters) do
+    local settled, held, overrun = state_of(leg, leg[SINCE], leg[PERIOD])
+    fit.settled[i], fit.held[i], fit.overrun[i] = settled, held, overrun
+    if i > candidate.count then fit.rooms[i] = leg[LIMIT] - settled - held end
   end
   return fit
 end
 
 local function on_each(fit, amounts)
-  return shares_on(fit.candidate.legs, fit.candidate.sources, amounts, fit.rooms)
+  return shares_on(fit.candidate.meters, fit.candidate.count, amounts, fit.rooms)
 end
 
 local function fits(fit, i, amount)
-  local meter = fit.meters[i]
-  return meter[1] + meter[2] + amount <= fit.candidate.legs[i][LIMIT]
+  return fit.settled[i] + fit.held[i] + amount <= fit.candidate.meters[i][LIMIT]
 end
 
 -- The legs that do not fit: which candidate's, which leg, the amount that was to go on it, the meter that it met.
 local function misses_of(fit, shares)
   local misses = {}
-  for i, leg in ipairs(fit.candidate.legs) do
+  for i = 1, fit.candidate.count do
     if shares[i] ~= 0 and not fits(fit, i, shares[i]) then
-      misses[#misses + 1] = {of = fit.candidate.index, number = i, leg = leg, amount = shares[i], meter = fit.meters[i], frees = 0}
+      misses[#misses + 1] = {candidate = fit.candidate, number = i, leg = fit.candidate.meters[i], amount = shares[i],
+        meter = {fit.settled[i], fit.held[i], fit.overrun[i]}, frees = 0}
     end
   end
   return misses
@@ -41,7 +41,7 @@ end
 local function timed(miss)
   local leg, periods = miss.leg, {}
   local lacking = miss.meter[1] + miss.amount - leg[LIMIT]
-  local row = row_at(field_of(leg))
+  local row = cache[leg[FIELD]]
   if rolling(leg) then
     for period in pairs(row.window) do
       if period >= leg[SINCE] and period <= leg[PERIOD] then periods[#periods + 1] = period end
@@ -67,7 +67,7 @@ local function verdict_of(fit, held, shares, steered, misses)
   for _, miss in ipairs(misses) do
     if refuses(miss.leg) then
       verdict.refused[#verdict.refused + 1] = miss
-      throttled = throttled and miss.leg[ACTION] == 'throttle'
+      throttled = throttled and miss.leg[ACTION] == THROTTLE
     elseif not told[miss.leg[METER]] then
       verdict.passed[#verdict.passed + 1] = miss
     end
@@ -78,60 +78,56 @@ local function verdict_of(fit, held, shares, steered, misses)
   return verdict
 end
 
--- The amounts with an output limit of so many tokens, rounded up: rates are thousandths of a part per token.
-local function scaled(scale, output)
-  local amounts = {}
-  for unit, base in pairs(scale.base) do
-    local thousandths = output * scale.rates[unit]
-    local rest = thousandths % 1000
-    amounts[unit] = base + (thousandths - rest) / 1000 + (rest > 0 and 1 or 0)
-  end
-  return amounts
-end
-
-local function clamp_fits(fit, amounts)
-  local shares = on_each(fit, amounts)
-  for i, leg in ipairs(fit.candidate.legs) do
-    if leg[ACTION] == 'clamp' then
-      local most = (leg[LIMIT] - leg[LIMIT] % CLAMP_SHARE) / CLAMP_SHARE
-      if not fits(fit, i, shares[i]) or shares[i] > most then return false end
-    end
-  end
-  return true
-end
-
-local function refusing(misses)
-  local refused = {}
-  for _, miss in ipairs(misses) do
-    if refuses(miss.leg) then refused[#refused + 1] = miss end
-  end
-  return refused
-end
-
 -- The same with the longest output that fits every clamp cap; as it was where not even the shortest does.
 local function clamped(fit, verdict, steered)
-  local scale, clamps, low = fit.candidate.scale, {}, 0
-  if not scale then return verdict end
+  local scale = cjson.decode(fit.candidate.scale)
+
+  -- The amounts with an output limit of so many tokens, rounded up: rates are thousandths of a part per token.
+  local function scaled(output)
+    local amounts = {}
+    for i, base in ipairs(scale.base) do
+      local thousandths = output * scale.rates[i]
+      local rest = thousandths % 1000
+      amounts[i] = base + (thousandths - rest) / 1000 + (rest > 0 and 1 or 0)
+    end
+    return amounts
+  end
+
+  local function clamp_fits(amounts)
+    local shares = on_each(fit, amounts)
+    for i = 1, fit.candidate.count do
+      local leg = fit.candidate.meters[i]
+      if leg[ACTION] == CLAMP then
+        local most = (leg[LIMIT] - leg[LIMIT] % CLAMP_SHARE) / CLAMP_SHARE
+        if not fits(fit, i, shares[i]) or shares[i] > most then return false end
+      end
+    end
+    return true
+  end
+
+  local clamps, low, high = {}, 0, scale.output - 1
   for _, miss in ipairs(verdict.refused) do
-    if miss.leg[ACTION] == 'clamp' then
+    if miss.leg[ACTION] == CLAMP then
       clamps[#clamps + 1] = miss
       low = math.max(low, miss.leg[MIN_OUTPUT])
     end
   end
-  local high = scale.output - 1
-  if low > high or not clamp_fits(fit, scaled(scale, low)) then
-    local shortest = refusing(misses_of(fit, on_each(fit, scaled(scale, math.min(low, scale.output)))))
+  if low > high or not clamp_fits(scaled(low)) then
+    local shortest = {}
+    for _, miss in ipairs(misses_of(fit, on_each(fit, scaled(math.min(low, scale.output))))) do
+      if refuses(miss.leg) then shortest[#shortest + 1] = miss end
+    end
     if #shortest > 0 then verdict.refused = shortest end -- what even the shortest lacks says why
     return verdict
   end
   while low < high do
     local middle = math.floor((low + high + 1) / 2)
-    if clamp_fits(fit, scaled(scale, middle)) then low = middle else high = middle - 1 end
+    if clamp_fits(scaled(middle)) then low = middle else high = middle - 1 end
   end
-  local held = scaled(scale, low)
+  local held = scaled(low)
   local shares = on_each(fit, held)
   local found = verdict_of(fit, held, shares, joined(steered, clamps), misses_of(fit, shares))
-  found.output = low
+  found.output, found.units = low, scale.units
   return found
 end
 
@@ -140,7 +136,7 @@ local function judge(candidates)
   local index, steered = 1, {}
   while true do
     local fit = fit_of(candidates[index])
-    local shares = on_each(fit, candidates[index].held)
+    local shares = on_each(fit, candidates[index].amounts)
     local misses, step, clamps = misses_of(fit, shares), 0, false
     for _, miss in ipairs(misses) do
       local to = miss.leg[STEP] + 1
@@ -148,11 +144,11 @@ local function judge(candidates)
         steered[#steered + 1] = miss
         step = math.max(step, to)
       end
-      clamps = clamps or miss.leg[ACTION] == 'clamp'
+      clamps = clamps or miss.leg[ACTION] == CLAMP
     end
     if step == 0 then
-      local verdict = verdict_of(fit, fit.candidate.held, shares, steered, misses)
-      return clamps and clamped(fit, verdict, steered) or verdict
+      local verdict = verdict_of(fit, fit.candidate.amounts, shares, steered, misses)
+      return clamps and fit.candidate.scale ~= '' and clamped(fit, verdict, steered) or verdict
     end
     index = step
   end

@@ -1,50 +1,36 @@
 -- Who pays: the included allowance, then grants in their order, then nobody (capguard/ledger/sources.py).
 
--- What a call puts on every leg, then what it draws from every source that has `rooms` to pay.
-local function shares_on(legs, sources, amounts, rooms)
-  local shares, draws, included, granted = {}, {}, 0, 0
-  local unit = sources[1] and sources[1][UNIT]
+-- What a call puts on every leg, then what it draws from every source that has `rooms` to pay. `meters` are `count`
+-- legs and then the sources, `amounts` are by the number of the unit.
+local function shares_on(meters, count, amounts, rooms)
+  local shares, included, granted = {}, 0, 0
+  local unit = meters[count + 1] and meters[count + 1][UNIT]
   local left = unit and amounts[unit] or 0
-  for i, source in ipairs(sources) do
+  for i = count + 1, #meters do
     local draw = math.min(left, math.max(0, rooms[i]))
     left = left - draw
-    draws[i] = draw
-    if source[ACTION] == 'included' then included = included + draw else granted = granted + draw end
+    shares[i] = draw
+    if meters[i][ACTION] == INCLUDED then included = included + draw else granted = granted + draw end
   end
-  for i, leg in ipairs(legs) do
+  for i = 1, count do
+    local leg = meters[i]
     local amount = amounts[leg[UNIT]] or 0
     if leg[UNIT] == unit then
-      if leg[OVERAGE_ONLY] then amount = amount - included end
-      if leg[IGNORE_GRANTS] then amount = amount - granted end
+      if leg[OVERAGE_ONLY] == 1 then amount = amount - included end
+      if leg[IGNORE_GRANTS] == 1 then amount = amount - granted end
     end
     shares[i] = amount
   end
-  return joined(shares, draws)
+  return shares
 end
 
--- The user's grants that were revoked, by id.
+-- The user's grants that were revoked, by the name of their cap.
 local function revoked_grants(user)
-  local revoked, text = {}, user and redis.call('HGET', KEYS[5], user)
+  local revoked, text = {}, user ~= '' and field_in(KEYS[5], user)
   if text then
     for _, grant in ipairs(cjson.decode(string.match(text, '^%d+:(.*)$')).grants or {}) do
       if grant.revoked_ms then revoked[grant.id] = true end
     end
   end
   return revoked
-end
-
--- What each source can pay for a call that has `own` of it already, which is the call's for good.
-local function rooms_of_own(sources, own, user)
-  local rooms, revoked = {}, nil
-  for i, source in ipairs(sources) do
-    local grant = source[ACTION] == 'grant'
-    if grant and not revoked then revoked = revoked_grants(user) end
-    if grant and (revoked[source[CAP]] or now >= source[ENDS]) then
-      rooms[i] = own[i]
-    else
-      local settled, held = state_of(source, source[SINCE], source[PERIOD])
-      rooms[i] = math.max(own[i], source[LIMIT] - settled - held + own[i])
-    end
-  end
-  return rooms
 end

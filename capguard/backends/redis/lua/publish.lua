@@ -1,8 +1,8 @@
 -- publish: put a policy in force in the place of the one that the caller has read, and fill the meters of new caps.
 --
--- ARGV 6 the revision that was read  7 the document with its revision, JSON  8 body of the entry
---      9 the newest entry that the fill has seen, '' without one  10 legs to fill, JSON  11 what is settled on them, JSON
--- Returns {'published', now} or {'overtaken'}
+-- ARGV 9 the revision that was read  10 the document with its revision, JSON  11 body of the entry
+--      12 the newest entry that the fill has seen, '' without one  13 legs to fill  14 what is settled on them
+-- Returns {'published', seq, mark, now, rows to spare} or {'overtaken', seq, mark}
 
 local PAGE = 500
 
@@ -10,13 +10,14 @@ local PAGE = 500
 local function fill(legs, shares)
   local moves, gone = {}, {}
   for i, leg in ipairs(legs) do
-    local row = row_at(field_of(leg))
+    local row = cache[leg[FIELD]]
     local there = not row.new
     if rolling(leg) then there = row.window[leg[PERIOD]] ~= nil end
     if not there then
-      move(leg, shares[i], 0, 0)
+      row.new = nil
       moves[#moves + 1] = move_text(leg, shares[i], 0, 0)
       gone[#gone + 1] = gone_of(leg)
+      move(leg, shares[i], 0, 0)
     end
     if #moves == PAGE or (i == #legs and #moves > 0) then
       append('backfill', '', '', '{"moves":[' .. table.concat(moves, ',') .. '],"gone":[' .. numbers(gone) .. ']}')
@@ -28,11 +29,15 @@ end
 
 local bad = misfit()
 if bad then return bad end
-if meta[6] ~= ARGV[6] or (ARGV[9] ~= '' and num(seq) ~= ARGV[9]) then return {'overtaken'} end
-local revision = num(tonumber(ARGV[6]) + 1)
-append('publish', '', '', ARGV[8])
-redis.call('HSET', KEYS[6], revision, ARGV[7])
+local legs = read_legs(ARGV[13], '')
+want_legs(legs)
+fetch()
+field_in(KEYS[6], '')
+if meta[6] ~= ARGV[9] or (ARGV[12] ~= '' and num(seq) ~= ARGV[12]) then return {'overtaken', seq, mark} end
+local revision = num(tonumber(ARGV[9]) + 1)
+append('publish', '', '', ARGV[11])
+redis.call('HSET', KEYS[6], revision, ARGV[10])
 redis.call('HSET', KEYS[1], 'policy', revision)
 save()
-if ARGV[9] ~= '' then fill(cjson.decode(ARGV[10]), cjson.decode(ARGV[11])) end
-return {'published', now}
+fill(legs, read_numbers(ARGV[14]))
+return {'published', seq, mark, now, size * 56 - rows}

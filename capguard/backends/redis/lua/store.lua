@@ -1,17 +1,19 @@
 -- The store: what every script begins with. Its keys, the clock, the rows of meters, the journal.
 --
--- KEYS 1 meta      hash    epoch, seq (entries made), now (time of the newest), size (buckets), rows (in them), policy,
---                          follows ('any': whatever was used before, it was accepted that this one goes on)
+-- KEYS 1 meta      hash    epoch, seq (entries made), mark (of the newest), now (its time), size (buckets), rows (in them),
+--                          policy, follows ('any': whatever was used before, it was accepted that this one goes on)
 --      2 open      hash    id -> a reservation that may still change: state:made:entry:expires:fingerprint:shares
 --      3 due       zset    those ids by the time at which they expire or are forgotten
---      4 log       stream  the journal: entry n has the id n-0 and the fields t, k, i, u, b
+--      4 log       stream  the journal: entry n has the id n-0 and the fields t, k, i, u, b, n (its mark)
 --      5 users     hash    user -> revision:profile
 --      6 policies  hash    revision -> policy
 --      7 refused   zset    refusals by minute
 --      8 alerts    zset    thresholds that were crossed, by time
 --      9..         hashes  the buckets that this step touches: e -> epoch, and rows
--- ARGV 1 the caller's clock in ms, '' for the server's  2 epoch  3 newest entry the caller has seen  4 size
---      5 '1' to leave what is overdue alone
+--      2, 3, 5 and 6 have the member '' too, for good: where it is missing the key was lost
+-- ARGV 1 the caller's clock in ms, '' for the server's  2 epoch  3 newest entry the caller has seen  4 its mark  5 size
+--      6 the mark of entries that this step makes  7 '1' to leave what is overdue alone
+--      8 which of KEYS is the bucket of each row that is named after, two bytes each
 --
 -- A row's field begins with 8 hex digits that choose its bucket. By length it is
 --      19  an ended id           state:forgotten:made:entry:usd:fingerprint, the first three numbers in hex
@@ -19,15 +21,17 @@
 --      25  an idle meter's run   period:gone
 --      30  a meter's period      settled:held:overrun:gone, zeros left out
 --
--- Numbers stay below 2^53 and leave Lua through num(): '..' rounds them from 1e14 on, and writes 0 * -1 as -0.
+-- Numbers stay below 2^53 and leave Lua through %d: '..' rounds them from 1e14 on, and writes 0 * -1 as -0.
 -- Nothing is undone after an error: everything is read and judged before anything is written.
 
-local FOREVER, KEPT = 9007199254740991, 172800000
-local METER, PERIOD, LIMIT, SINCE, ENDS, CAP, UNIT, ACTION, SCOPE = 1, 2, 3, 4, 5, 6, 7, 8, 9
-local STEP, OTHERWISE, OVERAGE_ONLY, IGNORE_GRANTS, MIN_OUTPUT, IDLE = 10, 11, 12, 13, 14, 16
+local FOREVER, KEPT, MANY = 9007199254740991, 172800000, 1000
+local LEG, LEG_BYTES = '>c24ddddddddddd', 112
+local METER, PERIOD, LIMIT, SINCE, ENDS, ACTION, STEP, OTHERWISE = 1, 2, 3, 4, 5, 6, 7, 8
+local OVERAGE_ONLY, IGNORE_GRANTS, MIN_OUTPUT, IDLE, BUCKET, UNIT, FIELD = 9, 10, 11, 12, 13, 14, 15
+local BLOCK, CLAMP, THROTTLE, DOWNGRADE, WARN, DRY_RUN, INCLUDED, GRANT = 1, 2, 3, 4, 5, 6, 7, 8
 
-local meta = redis.call('HMGET', KEYS[1], 'epoch', 'seq', 'now', 'size', 'rows', 'policy')
-local seq, size, rows = tonumber(meta[2]), tonumber(meta[4]), tonumber(meta[5])
+local meta = redis.call('HMGET', KEYS[1], 'epoch', 'seq', 'now', 'size', 'rows', 'policy', 'mark')
+local seq, size, rows, mark = tonumber(meta[2]), tonumber(meta[4]), tonumber(meta[5]), meta[7]
 local now = tonumber(ARGV[1])
 if not now then
   local time = redis.call('TIME') -- once: it moves within a script
@@ -35,36 +39,61 @@ if not now then
 end
 now = math.max(now, tonumber(meta[3] or 0))
 
-local prefix, given = string.sub(KEYS[1], 1, -5), {}
-for i = 9, #KEYS do given[KEYS[i]] = true end
+local function num(n) return string.format('%d', n) end
+
+-- Raised before anything is written.
+local function lost(key) error('LOST ' .. key) end
 
 -- Why this step cannot be taken: the caller knows another store than this one, or this one has lost something.
 local function misfit()
+  local seen = tonumber(ARGV[3])
   if not meta[1] then return {'void'} end
-  if not seq or not rows or not size or size < 1 then return {'lost', KEYS[1]} end
-  if meta[1] ~= ARGV[2] then return {'epoch', meta[1], seq, size, redis.call('HGET', KEYS[1], 'follows') or ''} end
-  if seq < tonumber(ARGV[3]) then return {'rewound', seq} end
-  if size ~= tonumber(ARGV[4]) then return {'size', size} end
-  for key in pairs(given) do
-    if redis.call('HGET', key, 'e') ~= meta[1] then return {'lost', key} end
+  if not seq or not rows or not size or size < 1 or not mark then return {'lost', KEYS[1]} end
+  if meta[1] ~= ARGV[2] then return {'epoch', meta[1], seq, mark, size, redis.call('HGET', KEYS[1], 'follows') or ''} end
+  if seq < seen then return {'rewound', seq} end
+  local known = mark -- of the entry that the caller has seen last: others may have made one in its place
+  if seen ~= seq then
+    local found = redis.call('XRANGE', KEYS[4], num(seen) .. '-0', num(seen) .. '-0')[1]
+    known = found and found[2][12] or ARGV[4] -- it was archived
   end
+  if known ~= ARGV[4] then return {'rewound', seq} end
+  if size ~= tonumber(ARGV[5]) then return {'size', size} end
 end
 
-local function num(n)
-  if n == 0 then return '0' end
-  return string.format('%.0f', n)
-end
+local placed = -1
 
--- Linear hashing: a store of n buckets grows one by one, and each new one takes half of one that is there.
-local function bucket_of(field)
-  local half = 1
-  while half * 2 <= size do half = half * 2 end
-  local n = tonumber(string.sub(field, 1, 8), 16) % (half * 2)
-  if n >= size then n = n - half end
-  return prefix .. 'b:' .. num(n)
+-- Where the next row that the caller names has its bucket among KEYS.
+local function place()
+  placed = placed + 2
+  return (struct.unpack('>H', ARGV[8], placed))
 end
 
 local function rolling(leg) return leg[SINCE] ~= leg[PERIOD] end
+
+local function field_of(leg)
+  return rolling(leg) and leg[METER] or leg[METER] .. struct.pack('>I6', leg[PERIOD])
+end
+
+-- Legs as they come packed, in the order of their places. `units` has the number of each one's unit, a byte each.
+local function read_legs(packed, units)
+  local legs = {}
+  for i = 1, #packed / LEG_BYTES do
+    local meter, period, limit, since, ends, action, step, otherwise, overage_only, ignore_grants, min_output, idle =
+      struct.unpack(LEG, packed, (i - 1) * LEG_BYTES + 1)
+    local leg = {meter, period, limit, since, ends, action, step, otherwise, overage_only, ignore_grants, min_output,
+      idle, place(), string.byte(units, i), 0}
+    leg[FIELD] = field_of(leg)
+    legs[i] = leg
+  end
+  return legs
+end
+
+-- Numbers as they come packed, eight bytes each.
+local function read_numbers(packed)
+  local list = {}
+  for i = 1, #packed / 8 do list[i] = struct.unpack('>d', packed, i * 8 - 7) end
+  return list
+end
 
 local function gone_of(leg)
   return rolling(leg) and leg[ENDS] or math.min(FOREVER, leg[ENDS] + KEPT)
@@ -73,7 +102,7 @@ end
 -- Whole minutes are written as such: most periods end on one.
 local function time_text(ms)
   if ms >= FOREVER then return '' end
-  return ms % 60000 == 0 and num(ms / 60000) or num(ms)
+  return num(ms % 60000 == 0 and ms / 60000 or ms)
 end
 
 local function time_of(text)
@@ -82,15 +111,19 @@ local function time_of(text)
   return n < 1e10 and n * 60000 or n
 end
 
-local cache, changed = {}, {}
-
-local function read_period(text)
-  local settled, held, overrun, gone = string.match(text, '^(%d*):(%d*):(%d*):(%d*)$')
-  if not gone then error('a meter that reads ' .. text) end -- never taken for 0
-  return {tonumber(settled) or 0, tonumber(held) or 0, tonumber(overrun) or 0, gone = time_of(gone)}
-end
-
-local function read_window(text)
+-- A row as it is stored: what shows is never taken for 0.
+local function read_row(field, text)
+  if #field == 30 then
+    local settled, held, overrun, gone = string.match(text, '^(%d*):(%d*):(%d*):(%d*)$')
+    if not gone then error('a meter that reads ' .. text) end
+    return {tonumber(settled) or 0, tonumber(held) or 0, tonumber(overrun) or 0, gone = time_of(gone)}
+  end
+  if #field == 19 then return {text = text, gone = tonumber(string.match(text, '^%a:(%x+):'), 16)} end
+  if #field == 25 then
+    local period, gone = string.match(text, '^(%d+):(%d*)$')
+    if not gone then error('a run that reads ' .. text) end
+    return {period = tonumber(period), gone = time_of(gone)}
+  end
   local gone, buckets = string.match(text, '^(%d+)|(.*)$')
   local row = {gone = tonumber(gone), window = {}}
   for period, settled, held, overrun in string.gmatch(buckets, '(%d+),(%d+),(%d+),(%d+);') do
@@ -99,32 +132,59 @@ local function read_window(text)
   return row
 end
 
-local function read_run(text)
-  local period, gone = string.match(text, '^(%d+):(%d*)$')
-  if not gone then error('a run that reads ' .. text) end
-  return {period = tonumber(period), gone = time_of(gone)}
-end
+local cache, changed, wanted, written = {}, {}, {}, {}
 
-local READ = {[24] = read_window, [25] = read_run, [30] = read_period}
-
-local function row_at(field)
-  local row = cache[field]
-  if not row then
-    local text = redis.call('HGET', bucket_of(field), field)
-    row = text and READ[#field](text) or {0, 0, 0, gone = 0, window = {}, new = true}
-    cache[field] = row
+-- Read the rows that were asked for, in one call per bucket.
+local function fetch()
+  for bucket, fields in pairs(wanted) do
+    local texts = redis.call('HMGET', KEYS[bucket], 'e', unpack(fields))
+    if texts[1] ~= meta[1] then lost(KEYS[bucket]) end
+    for i, field in ipairs(fields) do
+      local text = texts[i + 1]
+      local row = text and read_row(field, text) or {0, 0, 0, gone = 0, new = true}
+      if row.new and #field == 24 then row.window = {} end
+      row.bucket = bucket
+      cache[field] = row
+    end
   end
-  return row
+  wanted = {}
 end
 
-local function field_of(leg)
-  return rolling(leg) and leg[METER] or leg[METER] .. struct.pack('>I6', leg[PERIOD])
+-- Ask for a row: it is in the cache after the next fetch().
+local function want(bucket, field)
+  if cache[field] then return end
+  local fields = wanted[bucket]
+  if not fields then
+    wanted[bucket] = {field}
+  else
+    fields[#fields + 1] = field
+    if #fields == MANY then fetch() end -- unpack() takes no more than some thousands
+  end
+end
+
+-- Ask for the rows of legs. Those of idle meters are found by the run that is on.
+local function want_legs(legs)
+  local idle = false
+  for _, leg in ipairs(legs) do
+    if leg[IDLE] > 0 then
+      want(leg[BUCKET], leg[METER] .. '*')
+      idle = true
+    end
+    want(leg[BUCKET], leg[FIELD])
+  end
+  return idle
+end
+
+-- An ended id, where it is not forgotten.
+local function ended(field)
+  local row = cache[field]
+  return not row.new and row.gone > now and row.text or nil
 end
 
 -- What a meter shows: settled, held, overrun; of a rolling one in all its buckets from `since` to `till`.
 local function state_of(leg, since, till)
-  local row = row_at(field_of(leg))
-  if not rolling(leg) then return row[1], row[2], row[3] end
+  local row = cache[leg[FIELD]]
+  if not row.window then return row[1], row[2], row[3] end
   local settled, held, overrun = 0, 0, 0
   for period, sums in pairs(row.window) do
     if period >= since and period <= till then
@@ -134,14 +194,13 @@ local function state_of(leg, since, till)
   return settled, held, overrun
 end
 
--- Change a meter, in memory; save() writes it. Returns what is settled on it then.
+-- Change a meter, in memory; save() writes it.
 local function move(leg, settled, held, overrun)
-  local field = field_of(leg)
-  local row = row_at(field)
-  changed[field] = row
+  local row = cache[leg[FIELD]]
+  changed[leg[FIELD]] = row
   row.gone = math.max(row.gone, gone_of(leg))
   local sums = row
-  if rolling(leg) then
+  if row.window then
     for period in pairs(row.window) do -- what has left the window is dropped
       if period + leg[ENDS] - leg[PERIOD] <= now then row.window[period] = nil end
     end
@@ -149,79 +208,87 @@ local function move(leg, settled, held, overrun)
     row.window[leg[PERIOD]] = sums
   end
   sums[1], sums[2], sums[3] = sums[1] + settled, sums[2] + held, sums[3] + overrun
-  return sums[1]
 end
 
 -- Keep the run of an idle meter on until then at least.
 local function keep(leg, until_ms)
-  local field, pointer = field_of(leg), leg[METER] .. '*'
-  local row, run = row_at(field), row_at(pointer)
+  local pointer = leg[METER] .. '*'
+  local row, run = cache[leg[FIELD]], cache[pointer]
   row.gone = math.max(row.gone, until_ms + KEPT)
   if leg[PERIOD] >= (run.period or 0) then run.period, run.gone = leg[PERIOD], row.gone end
-  changed[field], changed[pointer] = row, run
+  changed[leg[FIELD]], changed[pointer] = row, run
 end
 
--- The leg of an idle meter in the run that is on, or begins now.
-local function on_run(leg)
-  if (leg[IDLE] or 0) == 0 then return false end
-  local run = row_at(leg[METER] .. '*')
-  if run.gone - KEPT > now then
-    leg[PERIOD], leg[ENDS] = run.period, run.gone - KEPT
-  else
-    leg[PERIOD], leg[ENDS] = now, now + leg[IDLE]
+-- The legs of idle meters in the run that is on, or begins now.
+local function on_runs(legs)
+  for _, leg in ipairs(legs) do
+    if leg[IDLE] > 0 then
+      local run = cache[leg[METER] .. '*']
+      if run.gone - KEPT > now then
+        leg[PERIOD], leg[ENDS] = run.period, run.gone - KEPT
+      else
+        leg[PERIOD], leg[ENDS] = now, now + leg[IDLE]
+      end
+      leg[SINCE] = leg[PERIOD]
+      leg[FIELD] = field_of(leg)
+      want(leg[BUCKET], leg[FIELD])
+    end
   end
-  leg[SINCE] = leg[PERIOD]
-  return true
+  fetch()
 end
-
-local function blank(n) return n == 0 and '' or num(n) end
 
 local function text_of(field, row)
-  if #field == 25 then return num(row.period) .. ':' .. time_text(row.gone) end
   if #field == 30 then
-    return table.concat({blank(row[1]), blank(row[2]), blank(row[3]), time_text(row.gone)}, ':')
+    local settled, held, overrun = row[1], row[2], row[3]
+    return (settled == 0 and '' or num(settled)) .. ':' .. (held == 0 and '' or num(held)) .. ':' ..
+      (overrun == 0 and '' or num(overrun)) .. ':' .. time_text(row.gone)
   end
+  if #field == 25 then return num(row.period) .. ':' .. time_text(row.gone) end
   local buckets = {num(row.gone), '|'}
   for period, sums in pairs(row.window) do
-    buckets[#buckets + 1] = table.concat({num(period), num(sums[1]), num(sums[2]), num(sums[3])}, ',') .. ';'
+    buckets[#buckets + 1] = string.format('%d,%d,%d,%d;', period, sums[1], sums[2], sums[3])
   end
   return table.concat(buckets)
 end
 
-local function put(field, text)
-  rows = rows + redis.call('HSET', bucket_of(field), field, text)
+local function flush(bucket)
+  rows = rows + redis.call('HSET', KEYS[bucket], unpack(written[bucket]))
+  written[bucket] = nil
+end
+
+local function put(bucket, field, text)
+  local list = written[bucket]
+  if not list then
+    written[bucket] = {field, text}
+  else
+    list[#list + 1], list[#list + 2] = field, text
+    if #list >= MANY then flush(bucket) end
+  end
 end
 
 -- The entry comes first of all that is written: where the journal does not take it, nothing else has changed yet.
 local function append(kind, id, user, body)
-  redis.call('XADD', KEYS[4], num(seq + 1) .. '-0', 't', num(now), 'k', kind, 'i', id, 'u', user, 'b', body)
-  seq = seq + 1
+  local number = num(seq + 1) .. '-0'
+  if seq == 0 then
+    redis.call('XADD', KEYS[4], number, 't', num(now), 'k', kind, 'i', id, 'u', user, 'b', body, 'n', ARGV[6])
+  elseif not redis.call('XADD', KEYS[4], 'NOMKSTREAM', number, 't', num(now), 'k', kind, 'i', id, 'u', user, 'b', body,
+      'n', ARGV[6]) then
+    lost(KEYS[4])
+  end
+  seq, mark = seq + 1, ARGV[6]
 end
 
 local function save()
-  for field, row in pairs(changed) do put(field, text_of(field, row)) end
+  for field, row in pairs(changed) do put(row.bucket, field, text_of(field, row)) end
+  for bucket in pairs(written) do flush(bucket) end
   changed = {}
-  redis.call('HSET', KEYS[1], 'seq', num(seq), 'now', num(now), 'rows', num(rows))
+  redis.call('HSET', KEYS[1], 'seq', num(seq), 'now', num(now), 'rows', num(rows), 'mark', mark)
 end
 
--- The body of an entry: as text, and read. An idle meter's run stands beside the legs, which are the caller's text.
+-- The body of an entry, as text.
 local function body_of(made)
   local found = redis.call('XRANGE', KEYS[4], made .. '-0', made .. '-0')[1]
-  if not found then return nil end
-  local text = found[2][10]
-  local body = cjson.decode(text)
-  for number, run in pairs(body.runs or {}) do
-    local leg = body.legs[tonumber(number)]
-    leg[PERIOD], leg[SINCE], leg[ENDS] = run[1], run[1], run[2]
-  end
-  return body, text
-end
-
-local function all_given(legs)
-  for _, leg in ipairs(legs) do
-    if not given[bucket_of(leg[METER])] then return false end
-  end
-  return true
+  return found and found[2][10]
 end
 
 local function joined(first, second)
@@ -233,36 +300,28 @@ end
 
 local function numbers(list)
   local texts = {}
-  for i, n in ipairs(list) do texts[i] = num(n) end
+  for i, n in ipairs(list) do texts[i] = string.format('%d', n) end
   return table.concat(texts, ',')
+end
+
+-- A field of a hash that has the member '' for good.
+local function field_in(key, field)
+  local found = redis.call('HMGET', key, '', field)
+  if not found[1] then lost(key) end
+  return field ~= '' and found[2] or nil
 end
 
 -- Reservations whose time has come, for the caller to end first: their meters are in buckets that only it can name.
 local function overdue()
-  if ARGV[5] == '1' then return nil end
+  local first = redis.call('ZRANGE', KEYS[3], 0, 0, 'WITHSCORES')
+  if not first[1] then lost(KEYS[3]) end
+  if ARGV[7] == '1' or tonumber(first[2]) > now then return nil end
   local ids = redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', num(now), 'LIMIT', 0, 100)
-  if #ids == 0 then return nil end
-  local reply = {'due'}
+  local reply = {'due', seq, mark}
   for _, id in ipairs(ids) do
-    local text = redis.call('HGET', KEYS[2], id) or ''
-    local made, body = string.match(text, '^%a:(%d+):'), nil
-    if made then body = select(2, body_of(made)) end
-    for _, each in ipairs({id, text, body or ''}) do reply[#reply + 1] = each end
+    local text = field_in(KEYS[2], id) or ''
+    local made = string.match(text, '^h:(%d+):')
+    for _, each in ipairs({id, text, made and body_of(made) or ''}) do reply[#reply + 1] = each end
   end
   return reply
-end
-
--- Drop what is over from a bucket that is at hand: ids that are forgotten, meters that are gone.
-local function tidy(key)
-  local fields = redis.call('HGETALL', key)
-  for i = 1, #fields, 2 do
-    local field, text = fields[i], fields[i + 1]
-    local over
-    if #field == 19 then
-      over = tonumber(string.match(text, '^%a:(%x+):'), 16)
-    elseif #field > 19 then
-      over = READ[#field](text).gone
-    end
-    if over and over <= now then rows = rows - redis.call('HDEL', key, field) end
-  end
 end

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any
@@ -91,9 +90,7 @@ class ProxyCaps(CapguardCallback):
             raise
         finally:
             if attempt is not None:
-                ending = attempt.call.end_stream(failed, whole=whole)
-                # the client's leaving cancels this task at its next step, whatever it is
-                await asyncio.shield(asyncio.ensure_future(attempt.call.abook(ending)))
+                await attempt.call.afinish_stream(failed, whole=whole)
 
     async def async_post_call_failure_hook(
         self,
