@@ -239,6 +239,12 @@ def _service(value: object) -> str | None:
     return value if value in SERVICES else None
 
 
+def tier_in(request: Mapping[str, Any]) -> dict[str, Any]:
+    """The tier of service that a request to a provider asks for, as an argument of `reserve`."""
+    tier = request.get("service_tier")
+    return {"service_tier": tier} if isinstance(tier, str) else {}
+
+
 def ttl_ms(value: object) -> int | None:
     """A time to live, seconds as a caller gives them, in milliseconds."""
     if value is None:

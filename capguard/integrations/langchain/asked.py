@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from capguard.arguments import OUTPUT_LIMITS
+from capguard.arguments import OUTPUT_LIMITS, tier_in
 
 _LIMITS = ("max_output_tokens", "max_completion_tokens", "max_tokens", "max_tokens_to_sample", "num_predict")
 
@@ -23,7 +23,7 @@ def asked(params: Mapping[str, Any], metadata: Mapping[str, Any]) -> dict[str, A
         "n": max([params[name] for name in ("n", "best_of") if _is_count(params.get(name))], default=None),
         "tools": tools_of(params),
     }
-    return {name: value for name, value in told.items() if value is not None}
+    return {name: value for name, value in {**told, **tier_in(params)}.items() if value is not None}
 
 
 def tools_of(params: Mapping[str, Any]) -> list[Any] | None:

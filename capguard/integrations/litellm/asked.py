@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from capguard.arguments import Request, read_request
+from capguard.arguments import Request, read_request, tier_in
 from capguard.call import Call
 from capguard.guard import Guard
 from capguard.identity import Identity
@@ -35,7 +35,7 @@ class Asked(NamedTuple):
         Raises ValueError for arguments that no call can have.
         """
         model = model or kwargs.get("model")
-        asks = {"model": model, "identity": identity, **function.prompt(kwargs)}
+        asks = {"model": model, "identity": identity, **function.prompt(kwargs), **tier_in(kwargs)}
         return cls(function, kwargs, read_request(asks, rewritable=rewritable, draws=function.is_image))
 
     @property

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from capguard.arguments import read_request
+from capguard.arguments import read_request, tier_in
 from capguard.call import Call
 from capguard.guard import Guard
 from capguard.integrations.sdk.endpoint import Endpoint
@@ -36,7 +36,7 @@ class Asked(NamedTuple):
 
     def call(self, guard: Guard, who: Mapping[str, Any]) -> Call:
         """The call, to be entered. Raises ValueError for arguments that no call can have."""
-        asked = {"model": self.model, **self.endpoint.asks(self.body), **who}
+        asked = {"model": self.model, **self.endpoint.asks(self.body), **tier_in(self.body), **who}
         return Call(guard, read_request(asked, rewritable=self.model is not None, draws=self.endpoint.draws))
 
     def decided(self, call: Call) -> Any:
