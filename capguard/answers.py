@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, assert_never
 
@@ -22,6 +23,7 @@ from capguard.ledger.outcomes import (
     Extended,
     Found,
     Held,
+    Kept,
     Line,
     Lines,
     Meters,
@@ -35,6 +37,7 @@ from capguard.ledger.outcomes import (
     Refused,
     Released,
     Settled,
+    Shared,
     Stale,
     Steered,
     Superseded,
@@ -67,7 +70,8 @@ def held(draft: Draft, outcome: Outcome) -> tuple[Reservation, Booking]:
         prompt = draft.request.prompt if option.how == "bound" else None
         booking = Booking(record.id, made.model, draft.route.identity.plan, option.tariff, made.expected, prompt)
     params = _params(draft, record, outcome.output)
-    return _reservation(record, params, _decision(outcome), booking), booking
+    reservation = _reservation(record, params, _decision(outcome), booking)
+    return replace(reservation, repeated=True) if outcome.replayed else reservation, booking
 
 
 def decision(outcome: Outcome) -> Decision:
@@ -82,6 +86,8 @@ def decision(outcome: Outcome) -> Decision:
 
 def settlement(outcome: Outcome) -> Settlement:
     """The booking of a direct settle. Raises IdempotencyMismatch where the call was settled before, differently."""
+    if isinstance(outcome, Kept):
+        return kept_as(outcome)
     if not isinstance(outcome, Settled):
         raise refused(outcome)
     if outcome.conflict:
@@ -101,6 +107,20 @@ def booked_as(outcome: Settled) -> Settlement:
         conflict=outcome.conflict,
         entry_id=record.entry,
         flags=tuple(record.made.facts.get("flags", ())),
+    )
+
+
+def kept_as(outcome: Kept) -> Settlement:
+    """A booking that waits for the backend: no entry bears it yet."""
+    return Settlement(
+        id=outcome.id,
+        cost=dollars(outcome.amounts.get("usd", 0)),
+        overrun=dollars(0),
+        late=False,
+        conflict=False,
+        entry_id=0,
+        flags=(*outcome.facts.get("flags", ()), "kept"),
+        durable=outcome.durable,
     )
 
 
@@ -233,6 +253,7 @@ def refused(outcome: Outcome) -> Exception:  # noqa: PLR0911 - one line per outc
             | Published()
             | Held()
             | Settled()
+            | Kept()
             | Released()
             | Extended()
             | Found()
@@ -240,6 +261,7 @@ def refused(outcome: Outcome) -> Exception:  # noqa: PLR0911 - one line per outc
             | Lines()
             | RefusalCounts()
             | AlertRows()
+            | Shared()
             | Verified()
         ):
             raise AssertionError(f"a backend answered {type(outcome).__name__} to another command")

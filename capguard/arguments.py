@@ -104,10 +104,12 @@ class Request(NamedTuple):
         return self.n * self.prompt.replies
 
 
-def read_request(arguments: Mapping[str, Any], *, rewritable: bool = True, now_ms: int | None = None) -> Request:
+def read_request(
+    arguments: Mapping[str, Any], *, rewritable: bool = True, draws: bool = False, now_ms: int | None = None
+) -> Request:
     """Check the arguments of one call and complete its identity from the context. Raises ValueError, TypeError.
 
-    An id that is minted carries `now_ms`, by default the time of the system.
+    An id that is minted carries `now_ms`, by default the time of the system. `draws`: the call asks for images.
     """
     if unknown := arguments.keys() - _ARGUMENTS:
         allowed = ", ".join(CallArgs.__annotations__)
@@ -117,7 +119,7 @@ def read_request(arguments: Mapping[str, Any], *, rewritable: bool = True, now_m
     model = arguments.get("model")
     if model is not None:
         checked_name(model, "model")
-    prompt = Prompt(**{name: arguments[name] for name in _PROMPT if name in arguments})
+    prompt = Prompt(**{name: arguments[name] for name in _PROMPT if name in arguments}, draws=draws)
     known = _known(arguments)
     if model is None and known is None and not prompt:
         raise ValueError("a call needs a model, or messages, prompt or input, or a cost, usage or amount")
@@ -235,6 +237,12 @@ def _service(value: object) -> str | None:
     if value is not None and not isinstance(value, str):
         raise ValueError(f"service_tier: {value!r:.60} is refused; allowed: {', '.join(SERVICES)}, or another text")
     return value if value in SERVICES else None
+
+
+def tier_in(request: Mapping[str, Any]) -> dict[str, Any]:
+    """The tier of service that a request to a provider asks for, as an argument of `reserve`."""
+    tier = request.get("service_tier")
+    return {"service_tier": tier} if isinstance(tier, str) else {}
 
 
 def ttl_ms(value: object) -> int | None:

@@ -100,7 +100,8 @@ class Booking(NamedTuple):
         found = usage if usage is not None else read_usage(response)
         if found is None:
             return self.at_expected() if response is None else self.at_expected("no_usage")
-        return self.named(found.model, price).at_usage(found)
+        named = self.named(found.model, price)
+        return named.at_usage(found) if named.tariff.prices(found) else self.at_expected("no_usage")
 
     def named(self, model: str | None, price: TariffOf) -> Booking:
         """The same reservation at the rates of `model`, where it was made without a price and the reply names one."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import threading
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator
@@ -11,6 +10,8 @@ from typing import TYPE_CHECKING, Any, overload
 
 from capguard.arguments import OUTPUT_LIMITS
 from capguard.booking import Booking
+from capguard.detached import finished
+from capguard.dropped import outside_the_collector
 from capguard.errors import CapguardError
 from capguard.identity import enter_call, leave_call, open_call
 from capguard.ledger.commands import Extend, Release, Settle
@@ -163,11 +164,19 @@ class Call:
 
     def finish(self, error: BaseException | None = None) -> None:
         """Book or release, unless a stream or an inner layer will."""
-        self.book(self._end(error))
+        outside_the_collector(lambda: self._book(self._end(error)))
 
     async def afinish(self, error: BaseException | None = None) -> None:
         """As `finish`, without blocking the event loop."""
-        await self.abook(self._end(error))
+        await self._abook(self._end(error))
+
+    def finish_stream(self, error: BaseException | None = None, *, whole: bool) -> None:
+        """Book a stream by what passed of it, once, whoever says first that it has ended."""
+        outside_the_collector(lambda: self._book(self._end_of_stream(error, whole=whole)))
+
+    async def afinish_stream(self, error: BaseException | None = None, *, whole: bool) -> None:
+        """As `finish_stream`, without blocking the event loop."""
+        await self._abook(self._end_of_stream(error, whole=whole))
 
     def metered_sync(
         self, source: Iterable[Any], *, inside: bool = False, on_exceeded: OnExceeded = "finish"
@@ -214,7 +223,7 @@ class Call:
             self._answered(asked, outcome)
         return self._meter is None or self._meter.goes_on
 
-    def end_stream(self, error: BaseException | None, *, whole: bool) -> Settle | Release | None:
+    def _end_of_stream(self, error: BaseException | None, *, whole: bool) -> Settle | Release | None:
         """What books this call, now that its stream has ended: once, whoever asks first."""
         if self.closed or self._booking is None or self._reader is None:
             return None
@@ -226,21 +235,18 @@ class Call:
         flags = self._meter.flags if self._meter is not None else ()
         return self._booking.at_seen(self._reader, self._guard.tariff, *flags, *(() if whole else ("uncertain",)))
 
-    def book(self, ending: Settle | Release | None) -> None:
+    def _book(self, ending: Settle | Release | None) -> None:
         """Carry out what ends this call, if anything does."""
         if ending is not None:
             with self._kept_from_the_reply(ending):
                 self._booked(ending, self._guard.carry_out(ending))
 
-    async def abook(self, ending: Settle | Release | None) -> None:
-        """As `book`, without blocking the event loop. Whoever is cancelled while it waits is not the booking's end."""
+    async def _abook(self, ending: Settle | Release | None) -> None:
+        """As `_book`, without blocking the event loop. Whoever is cancelled while it waits is not the booking's end."""
         if ending is not None:
-            booking = asyncio.ensure_future(self._abook(ending))
-            _BOOKINGS.add(booking)
-            booking.add_done_callback(_BOOKINGS.discard)
-            await asyncio.shield(booking)
+            await finished(self._abooked(ending))
 
-    async def _abook(self, ending: Settle | Release) -> None:
+    async def _abooked(self, ending: Settle | Release) -> None:
         with self._kept_from_the_reply(ending):
             self._booked(ending, await self._guard.acarry_out(ending))
 
@@ -302,7 +308,7 @@ class Call:
             return None
         if self._reader is not None:
             open_ended = error is None and self._ending is None
-            return None if open_ended else self.end_stream(error, whole=False)
+            return None if open_ended else self._end_of_stream(error, whole=False)
         self.closed = True
         if self.recorded:
             return self._ending
@@ -318,10 +324,6 @@ class Call:
         except CapguardError as error:
             verb = type(command).__name__.lower()
             log.error("capguard: the %s of %s was not acknowledged: %s", verb, command.id, error)
-
-
-_BOOKINGS: set[asyncio.Future[None]] = set()
-"""What is being booked: an event loop alone would let go of it when the task that waits for it is cancelled."""
 
 
 def _epoch_ms(instant: datetime | None) -> int:

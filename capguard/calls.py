@@ -8,6 +8,7 @@ from capguard import answers
 from capguard.arguments import CallArgs, IdentityArgs, Request, checked_id, read_request
 from capguard.booking import Booking
 from capguard.call import Call
+from capguard.detached import finished
 from capguard.ledger.commands import Fetch
 from capguard.ledger.flows import Flow
 from capguard.ledger.outcomes import Found, Outcome
@@ -53,14 +54,14 @@ class Calls(Reserving):
     async def asettle(
         self, reservation: Reservation | str, response: Any = None, *, usage: Usage | None = None, cost: object = None
     ) -> Settlement:
-        return answers.settlement(await self._arun(self._settling(reservation, response, usage, cost)))
+        return answers.settlement(await finished(self._arun(self._settling(reservation, response, usage, cost))))
 
     def release(self, reservation: Reservation | str) -> None:
         """Drop a hold: nothing was billed. Once settled, a call stays settled."""
         self.carry_out(self.release_command(_id_of(reservation)))
 
     async def arelease(self, reservation: Reservation | str) -> None:
-        await self.acarry_out(self.release_command(_id_of(reservation)))
+        await finished(self.acarry_out(self.release_command(_id_of(reservation))))
 
     def extend(self, reservation: Reservation | str, *, ttl: float | None = None, amount: object = None) -> Reservation:
         """Lengthen or raise a hold: totals, `ttl` in seconds from the reserve, `amount` in dollars; never lower.

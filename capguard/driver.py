@@ -14,6 +14,7 @@ from capguard.knowledge import Knowledge
 from capguard.ledger.commands import Command, PolicyInForce, Profile, Settle
 from capguard.ledger.flows import Flow
 from capguard.ledger.outcomes import Outcome, Published, Revised, Steered
+from capguard.sharing import Sharing
 
 T = TypeVar("T")
 
@@ -25,6 +26,7 @@ class Driver:
     _clock: Clock
     _knowledge: Knowledge
     _observers: Observers
+    _sharing: Sharing | None
 
     def now_ms(self) -> int:
         """Milliseconds since the epoch, by the clock of this Guard."""
@@ -68,6 +70,7 @@ class Driver:
     def _tell_booking(self, command: Command, outcome: Outcome) -> None:
         self._tell_crossed(outcome)
         if isinstance(command, Settle):
-            self._knowledge.learn_length(command, outcome)
+            if self._knowledge.learn_length(command, outcome) and self._sharing is not None:
+                self._sharing.soon()
             flags = command.facts.get("flags", ())
             notices.tell(self._observers, notices.of_settle(outcome, flags, self._clock()))

@@ -29,6 +29,8 @@ EventName = Literal[
     "conflict",
     "unknown_plan",
     "policy_changed",
+    "backend_away",
+    "backend_back",
 ]
 NAMES: Final[tuple[str, ...]] = EventName.__args__  # type: ignore[attr-defined]
 

@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from typing import TYPE_CHECKING
 
+from capguard import dropped, notices
 from capguard.acceptance import accepted
-from capguard.backends.base import Clock, run, system_clock
+from capguard.backends.base import Backend, Clock, run, system_clock
 from capguard.backends.disabled import DisabledBackend, is_disabled
+from capguard.backends.memory import MemoryBackend
 from capguard.calls import Calls
 from capguard.disabled import without_refusals
+from capguard.errors import BackendUnavailable
 from capguard.events import Observer, Observers
+from capguard.health import Checking
 from capguard.knowledge import Knowledge
+from capguard.lastknown import LastKnown
+from capguard.ledger.outcomes import Outcome
 from capguard.ledger.waiting import WaitingLine
 from capguard.looking import Looking
 from capguard.plugins.manager import open_backend, open_prices, plugged_observers
 from capguard.policy.load import load_policy
 from capguard.pricing.tokens import warm_up
 from capguard.publishing import PolicySource, policy_found
+from capguard.resilience.contact import Change
+from capguard.resilience.letters import Letter
+from capguard.resilience.places import state_folder
+from capguard.resilience.sheltered import Sheltered
 from capguard.review import Review
+from capguard.sharing import Sharing
 from capguard.shelf import Shelf
 from capguard.steering import Steering
 
@@ -27,7 +39,7 @@ if TYPE_CHECKING:
     from capguard.pricing.sources import PriceSource
 
 
-class Guard(Calls, Looking, Steering, Review):
+class Guard(Calls, Looking, Steering, Review, Checking):
     """A ledger and the policy that holds for it.
 
     `url` names the backend: `sqlite:///capguard.db`, `redis://localhost`, `memory://`; a `redis.Redis` serves too, its
@@ -56,6 +68,8 @@ class Guard(Calls, Looking, Steering, Review):
         warm: bool = False,
     ):
         self._clock = clock or system_clock
+        self._observers = Observers(plugged_observers())
+        self._copy: LastKnown | None = None
         self._shelf = Shelf(open_prices(prices))
         own = None if policy is None else accepted(policy)
         if is_disabled():
@@ -63,10 +77,11 @@ class Guard(Calls, Looking, Steering, Review):
             lenient = without_refusals(own or accepted(initial_policy or {}))
             self._knowledge = Knowledge(lenient, None if own is not None else 0, self._shelf)
         else:
-            self._backend = open_backend(url, namespace=namespace, clock=self._clock)
-            self._knowledge = self._found(initial_policy) if own is None else Knowledge(own, None, self._shelf)
+            self._backend, self._copy = self._opened(url, namespace)
+            self._knowledge = self._found(initial_policy) if own is None else self._knowing(own, None)
+        sheltered = isinstance(self._backend, Sheltered)
+        self._sharing = Sharing(self._backend, self._knowledge.habits) if sheltered else None
         self._line = WaitingLine()
-        self._observers = Observers(plugged_observers())
         self._shelf.watch()
         if warm:
             warm_up()
@@ -82,10 +97,40 @@ class Guard(Calls, Looking, Steering, Review):
         prices = os.environ.get("CAPGUARD_PRICES") or None
         return cls(url, policy=os.environ.get("CAPGUARD_POLICY") or None, namespace=namespace, prices=prices)
 
+    def _opened(self, url: object, namespace: str) -> tuple[Backend, LastKnown | None]:
+        """The backend, sheltered against its own absence, and this host's copy of what holds; memory is never away."""
+        backend = open_backend(url, namespace=namespace, clock=self._clock)
+        if isinstance(backend, MemoryBackend):
+            return backend, None
+        folder = state_folder(backend.url, namespace)
+        copy = LastKnown(folder)
+        told, delivered = self._tell_change, self._tell_delivered
+        return Sheltered(backend, folder, self._clock, copy, told=told, delivered=delivered), copy
+
     def _found(self, initial: PolicySource | None) -> Knowledge:
-        """The policy of the backend, which may change at any time."""
-        published = run(policy_found(initial), self._backend)
-        return Knowledge(load_policy(dict(published.body)), published.revision, self._shelf)
+        """The policy of the backend, which may change at any time; while that is away, the one known last here."""
+        try:
+            published = run(policy_found(initial), self._backend)
+        except BackendUnavailable:
+            known = None if self._copy is None else self._copy.policy()
+            if known is None:
+                raise
+            published = known
+        if self._copy is not None:
+            self._copy.note_policy(published)
+        return self._knowing(load_policy(dict(published.body)), published.revision)
+
+    def _knowing(self, policy: Policy, revision: int | None) -> Knowledge:
+        return Knowledge(policy, revision, self._shelf, self._copy, self._in_force)
+
+    def _in_force(self, policy: Policy) -> None:
+        self._backend.answer_within(float(policy.failure.deadline))
+
+    def _tell_change(self, change: Change, why: str) -> None:
+        notices.tell(self._observers, notices.of_backend(change, why, self._clock()))
+
+    def _tell_delivered(self, letter: Letter, outcome: Outcome) -> None:
+        self._tell_booking(letter.command, outcome)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._backend.url!r})"
@@ -110,18 +155,33 @@ class Guard(Calls, Looking, Steering, Review):
 
     # ending
 
-    def flush(self) -> None:
-        """Wait until everything that was said is booked. Every verb books before it returns, so nothing is left."""
+    def flush(self, timeout: float = 10.0) -> bool:
+        """Wait until what was kept while the backend was away is booked, for so many seconds. Whether it all is.
 
-    async def aflush(self) -> None:
+        While the backend answers, every verb books before it returns; only what the garbage collector found is booked a
+        moment later, and waited for here.
+        """
+        dropped.flush()
+        return self._backend.flush(timeout) if isinstance(self._backend, Sheltered) else True
+
+    async def aflush(self, timeout: float = 10.0) -> bool:  # noqa: ASYNC109 - as flush has it
         """As `flush`."""
+        return await asyncio.to_thread(self.flush, timeout)
 
     def close(self) -> None:
-        """Give back the backend's connections. Holds stay in the ledger until their time is over."""
+        """Book what was kept, for two seconds at most, and give back the backend's connections.
+
+        What is left stays on disk for the next process of this host; holds stay in the ledger until their time is over.
+        """
+        dropped.flush()
+        if self._sharing is not None:
+            self._sharing.close()
+        if self._copy is not None:
+            self._copy.write()
         self._backend.close()
 
     async def aclose(self) -> None:
-        self.close()
+        await asyncio.to_thread(self.close)
 
     def __enter__(self) -> Guard:
         return self

@@ -93,9 +93,11 @@ class Habits:
         self._own: OrderedDict[tuple[str, str], Histogram] = OrderedDict()
         self._others: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
         self._whole: dict[tuple[str, str], Habit] = {}
+        self.learned = 0
 
     def learn(self, feature: str | None, model: str | None, output_tokens: int) -> None:
-        """Take in the length of one reply."""
+        """Take in the length of one reply. How many there were is `learned`."""
+        self.learned += 1
         kind = (feature or "", model or "")
         histogram = self._own.get(kind)
         if histogram is None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 
 from capguard.arguments import Request
 from capguard.habits import Habits
 from capguard.identity import Identity
+from capguard.lastknown import LastKnown
 from capguard.ledger.commands import Settle
 from capguard.ledger.outcomes import Outcome, Revised, Settled, Stale
 from capguard.planner import Draft, Overview, Planner
@@ -23,10 +25,23 @@ PROFILES = 65_536
 class Knowledge:
     """The planner of the policy in force, and the profiles that were seen. Commands carry the revisions known here.
 
-    A backend that has newer ones answers `Stale` with them, so nothing here needs to be watched or to expire.
+    A backend that has newer ones answers `Stale` with them, so nothing here needs to be watched or to expire. `copy` is
+    what this host knew last, and is told of everything that is learned; `in_force` hears of every policy that holds.
     """
 
-    def __init__(self, policy: Policy, revision: int | None, shelf: Shelf | None = None):
+    def __init__(
+        self,
+        policy: Policy,
+        revision: int | None,
+        shelf: Shelf | None = None,
+        copy: LastKnown | None = None,
+        in_force: Callable[[Policy], None] | None = None,
+    ):
+        self._in_force = in_force
+        if in_force is not None:
+            in_force(policy)
+        self._copy = copy
+        self._recalled = {} if copy is None else copy.profiles()
         self._lock = threading.Lock()
         self._shelf = Shelf() if shelf is None else shelf
         self.habits = Habits()
@@ -60,8 +75,10 @@ class Knowledge:
 
     def profile(self, user: str | None) -> UserProfile:
         """What is known of a user; an empty profile where nothing is."""
-        if user is None or user not in self._profiles:
+        if user is None:
             return NO_PROFILE
+        if user in self._recalled and user not in self._profiles:
+            self.learn_profile(user, self._recalled.pop(user))
         return self._profiles.get(user, NO_PROFILE)
 
     def learn(self, user: str | None, stale: Stale) -> None:
@@ -71,16 +88,21 @@ class Knowledge:
         if stale.policy is not None:
             self.learn_policy(stale.policy)
 
-    def learn_length(self, command: Settle, outcome: Outcome) -> None:
-        """How long a reply was that a provider reported. One that `strict` may have cut short counts twice as long."""
+    def learn_length(self, command: Settle, outcome: Outcome) -> bool:
+        """How long a reply was that a provider reported. One that `strict` may have cut short counts twice as long.
+
+        Whether that tells anything.
+        """
         usage, flags = command.facts.get("usage"), command.facts.get("flags", ())
         if not usage or "uncertain" in flags or not isinstance(outcome, Settled) or outcome.replayed:
-            return
+            return False
         made, length = outcome.record.made, usage.get("output_tokens", 0)
         cut = "strict" in made.facts and 0 < made.held.get("output_tokens", 0) <= length
         choices = made.facts.get("choices", 1)
-        if "how_output" in made.facts and length:
+        told = "how_output" in made.facts and bool(length)
+        if told:
             self.habits.learn(made.identity.get("feature"), made.model, -(-length * (2 if cut else 1) // choices))
+        return told
 
     def learn_profile(self, user: str, revised: Revised) -> None:
         with self._lock:
@@ -88,6 +110,8 @@ class Knowledge:
             self._profiles.move_to_end(user)
             while len(self._profiles) > PROFILES:
                 self._profiles.popitem(last=False)
+        if self._copy is not None and revised.revision:
+            self._copy.note_profile(user, revised)
 
     def learn_policy(self, revised: Revised) -> None:
         """Switch to another revision of the published policy. One that brought its own keeps it."""
@@ -97,3 +121,7 @@ class Knowledge:
         with self._lock:
             planner = Planner(policy, self._prices, self.habits)
             self._planner, self._revision = planner, revised.revision
+        if self._in_force is not None:
+            self._in_force(policy)
+        if self._copy is not None:
+            self._copy.note_policy(revised)

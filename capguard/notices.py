@@ -96,6 +96,13 @@ def of_change(kind: str, revised: Revised, user: str | None, now_ms: int) -> Ite
     yield Event(name="policy_changed", at=at, identity=identity, detail=detail)
 
 
+def of_backend(change: str, why: str, now_ms: int) -> Iterator[Event]:
+    """That the backend does not answer any more, or does again."""
+    at = instant(now_ms)
+    assert at is not None
+    yield Event(name=change, at=at, detail={"why": why})
+
+
 def tell(observers: Observers, events: Iterator[Event]) -> None:
     """Log what matters to an operator, and tell the observers."""
     for event in events:

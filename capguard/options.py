@@ -37,7 +37,7 @@ class Option(NamedTuple):
         """How the amounts grow with the output limit, where an estimate says it."""
         if self.usage is None or not self.usage.output_tokens:
             return None
-        without = replace(self.usage, output_tokens=0, reasoning_tokens=0)
+        without = replace(self.usage, output_tokens=0, reasoning_tokens=0, image_output_tokens=0)
         limit = self.usage.output_tokens // choices
         return Scale(limit, self.tariff.bound(without), self.tariff.per_output(choices, self.usage))
 
@@ -48,6 +48,7 @@ class Option(NamedTuple):
             model=self.usage.model,
             input_tokens=request.prompt.least,
             output_tokens=self.usage.output_tokens,
+            image_output_tokens=self.usage.image_output_tokens,
             service=self.usage.service,
         )
         return self.tariff.amounts(shortest)

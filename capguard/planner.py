@@ -10,12 +10,13 @@ from capguard.arguments import NO_NEEDS, Request
 from capguard.booking import Booking
 from capguard.habits import Habits
 from capguard.identity import Identity, context
+from capguard.ledger import units
 from capguard.ledger.caps import Leg
-from capguard.ledger.commands import Candidate, OnExpiry, Reserve, Scale
+from capguard.ledger.commands import Candidate, Offline, OnExpiry, Reserve, Scale
 from capguard.ledger.ids import RETENTION_MS
 from capguard.ledger.units import BUILT_IN
 from capguard.options import Option, Options
-from capguard.policy.document import Cap, Policy
+from capguard.policy.document import Cap, Failure, Policy
 from capguard.policy.profile import UserProfile
 from capguard.policy.resolve import apply, every_cap
 from capguard.pricing.book import PriceBook
@@ -42,6 +43,7 @@ class Draft(NamedTuple):
     policy: int | None = None
     thresholds: tuple[int, ...] = ()
     strict: bool = False
+    offline: Offline | None = None
 
     def command(self, now_ms: int, *, waits: bool = False) -> Reserve:
         """The command for `now_ms`: legs for the periods that contain it. Raises IdentityMissing."""
@@ -72,6 +74,7 @@ class Draft(NamedTuple):
             self.policy,
             self.thresholds,
             waits,
+            None if span.closed else self.offline,
         )
 
     def _scale(self, option: Option, legs: tuple[Leg, ...]) -> Scale | None:
@@ -122,6 +125,7 @@ class Planner:
         self._options = Options(policy, self.tariffs, Habits() if habits is None else habits)
         self._routes = Routes(policy, self.tariffs)
         self._thresholds = tuple(int(share * 1_000_000) for share in policy.alerts.thresholds)
+        self._offline = _offline(policy.failure)
         self.units = frozenset((*BUILT_IN, *policy.units, *(cap.unit or "usd" for cap in every_cap(policy))))
 
     def draft(
@@ -148,7 +152,12 @@ class Planner:
         priced = zip(route.models, route.tariffs, route.rates, route.span(now_ms).legs, strict=True)
         options = tuple([self._options.of(request, *each, bound=bound) for each in priced])
         strict = self.policy.estimate.strict and request.rewritable and not book and request.known is None
-        return Draft(request, route, options, self.policy.failure.on_expiry, book, None, self._thresholds, strict)
+        failure = self.policy.failure
+        stopped = failure.backend == "closed" and not any(route.span(now_ms).legs)
+        offline = (
+            None if stopped else self._offline
+        )  # a cap that applies says by itself whether it lets the call be made
+        return Draft(request, route, options, failure.on_expiry, book, None, self._thresholds, strict, offline)
 
     def overview(self, identity: Identity, profile: UserProfile, now_ms: int) -> Overview:
         """Every cap that applies to `identity`, those that match a model among them, and every source."""
@@ -185,12 +194,18 @@ class Planner:
         """An outer layer's reservation as an inner layer sees it.
 
         A layer that asks for the model that the outer one asked for gets the model that was chosen. The booking is at
-        the rates of the model that is really called.
+        the rates of the model that is really called; a name without the prefix of its host is no other model.
         """
         model = reservation.model if request.model in (None, asked.model) else request.model
         params: dict[str, Any] = {} if model is None else {"model": model}
         if request.output_limit is not None:
             params[request.output_limit[0]] = request.output_limit[1]
-        if model is not None and model != booking.model:
+        if model is not None and not f"/{booking.model}".endswith(f"/{model}"):
             booking = booking._replace(model=model, tariff=self.tariffs.of(model, booking.plan))
         return replace(reservation, model=model, params=params, booking=booking), booking
+
+
+def _offline(failure: Failure) -> Offline:
+    """What a policy lets through while the backend is away."""
+    allowance = units.parse("usd", failure.offline_allowance, "offline_allowance")
+    return Offline(int(failure.offline_share * 1_000_000), allowance)

@@ -12,6 +12,7 @@ from capguard import answers, notices
 from capguard.admitting import Sizing
 from capguard.arguments import Request, checked_id
 from capguard.booking import Booking
+from capguard.detached import finished
 from capguard.driver import Driver
 from capguard.errors import BackendUnavailable, CapExceeded
 from capguard.ledger.commands import Release, Reserve
@@ -46,7 +47,7 @@ class Reserving(Driver):
             with _reported():
                 return self._told(*await self._arun(self._reserving(request, waits=True)))
         except asyncio.CancelledError:
-            await self._drop(request.id)
+            await finished(self._drop(request.id))
             raise
 
     async def _drop(self, id: str) -> None:

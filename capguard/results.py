@@ -41,7 +41,8 @@ class Reservation:
     """One call that may be made: what is held for it and until when. `held` and `expected` are dollars.
 
     `params` is what to pass to the provider: the model that was chosen, and the output limit under the caller's name.
-    `booking` is what a settle in the same process needs; without it the ledger is asked.
+    `repeated`: the id was known already, and this is what it was given then; it may be settled since. `booking` is what
+    a settle in the same process needs; without it the ledger is asked.
     """
 
     id: str
@@ -52,6 +53,7 @@ class Reservation:
     decision: Decision
     caps: tuple[str, ...]
     expires_at: datetime | None
+    repeated: bool = field(default=False, compare=False)
     booking: object = field(default=None, repr=False, compare=False)
 
 
@@ -60,7 +62,8 @@ class Settlement:
     """How a call was booked. `cost` and `overrun` are dollars; `overrun` is what went beyond an enforcing limit.
 
     `late`: the hold had ended before. `conflict`: it had been settled before with other amounts, which stand.
-    `flags` say where the amount comes from: `uncertain`, `unpriced`, `ceiling`, `estimated_output`, ...
+    `flags` say where the amount comes from: `uncertain`, `unpriced`, `ceiling`, `estimated_output`, ... With `kept`
+    the backend is away: the booking waits on this host, on its disk unless `durable` is false, and `entry_id` is 0.
     """
 
     id: str
@@ -70,6 +73,7 @@ class Settlement:
     conflict: bool
     entry_id: int
     flags: tuple[str, ...] = ()
+    durable: bool = True
 
 
 @dataclass(frozen=True, slots=True)

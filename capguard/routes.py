@@ -27,12 +27,16 @@ _REMEMBERED = 8192
 
 
 class Span(NamedTuple):
-    """The legs of every model of a route, right for [valid_from, valid_until)."""
+    """The legs of every model of a route, right for [valid_from, valid_until).
+
+    `closed`: a cap among them does not let the call be made while the backend is away.
+    """
 
     valid_from: int
     valid_until: int
     legs: tuple[tuple[Leg, ...], ...]
     sources: tuple[tuple[Leg, ...], ...]
+    closed: bool = False
 
 
 class Ladder(NamedTuple):
@@ -96,6 +100,7 @@ class Route:
             min(ends for _, ends in spans),
             tuple(each.legs for each in applied),
             tuple(self._funding.sources(self.identity, model, self.profile, now_ms) for model in self.models),
+            any(each.closed for each in applied),
         )
 
 

@@ -39,7 +39,7 @@ class _Metered:
     def __del__(self) -> None:
         """A stream that was dropped books what was seen of it."""
         if "_reader" in self.__dict__:
-            self._call.book(self._call.end_stream(None, whole=False))
+            self._call.finish_stream(whole=False)
 
 
 class SyncStream(_Metered):
@@ -100,7 +100,7 @@ class SyncStream(_Metered):
         self.close()
 
     def _end(self, error: BaseException | None, *, whole: bool) -> None:
-        self._call.book(self._call.end_stream(error, whole=whole))
+        self._call.finish_stream(error, whole=whole)
 
 
 class AsyncStream(_Metered):
@@ -163,4 +163,4 @@ class AsyncStream(_Metered):
         await self.aclose()
 
     async def _aend(self, error: BaseException | None, *, whole: bool) -> None:
-        await self._call.abook(self._call.end_stream(error, whole=whole))
+        await self._call.afinish_stream(error, whole=whole)

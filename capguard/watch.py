@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from capguard.errors import CapguardError
 from capguard.ledger.money import dollars
-from capguard.ledger.outcomes import Outcome, Settled
+from capguard.ledger.outcomes import Kept, Outcome, Settled
 
 if TYPE_CHECKING:
     from capguard.call import Call
@@ -53,10 +53,15 @@ class Watch:
 
     def booked(self, outcome: Outcome) -> None:
         """A call was booked, once."""
-        if isinstance(outcome, Settled) and not outcome.replayed:
-            with self._lock:
-                self.calls += 1
-                self._nanos += outcome.record.booked.get("usd", 0)
+        if isinstance(outcome, Kept):
+            booked = outcome.amounts
+        elif isinstance(outcome, Settled) and not outcome.replayed:
+            booked = outcome.record.booked
+        else:
+            return
+        with self._lock:
+            self.calls += 1
+            self._nanos += booked.get("usd", 0)
 
     async def sweep(self) -> None:
         """The request has ended: book the streams that nobody reads any more, without waiting for a garbage collector.
@@ -67,7 +72,7 @@ class Watch:
             left, self._streams = self._streams, []
         for call, task in left:
             if not call.closed and (task is None or task.done() or task is _task()):
-                await call.abook(call.end_stream(None, whole=False))
+                await call.afinish_stream(whole=False)
 
 
 def _task() -> asyncio.Task[Any] | None:

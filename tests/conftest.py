@@ -18,10 +18,13 @@ from capguard.testing.provider import Served, serve
 
 
 @pytest.fixture(autouse=True)
-def no_settings_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tests see no CAPGUARD_ variable but their own."""
+def no_settings_of_the_machine(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> None:
+    """The tests see no CAPGUARD_ variable but their own, and keep nothing in the state directory of this machine."""
     for name in [name for name in os.environ if name.startswith("CAPGUARD_") and name != "CAPGUARD_SOAK"]:
         monkeypatch.delenv(name)
+    monkeypatch.setenv("CAPGUARD_STATE", str(tmp_path_factory.getbasetemp() / f"state-{hash(request.node.nodeid):x}"))
 
 
 @pytest.fixture
@@ -31,7 +34,7 @@ def clock() -> ManualClock:
 
 @pytest.fixture(params=["memory", "sqlite"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return "memory://" if request.param == "memory" else f"sqlite:///{tmp_path}/ledger.db"
+    return "memory://" if request.param == "memory" else f"sqlite:///{tmp_path}/ledger.db?timeout=30"
 
 
 @pytest.fixture

@@ -195,7 +195,7 @@ def test_no_call_is_led_to_a_dearer_model(policy: dict[str, Any], asked: str, se
 
 def test_published(tmp_path: Any) -> None:
     """Neither the first policy nor a later one; the one in force stays."""
-    url, bad = f"sqlite:///{tmp_path}/ledger.db", {"downgrade": {"gpt-4o-mini": "gpt-4o"}}
+    url, bad = f"sqlite:///{tmp_path}/ledger.db?timeout=30", {"downgrade": {"gpt-4o-mini": "gpt-4o"}}
     with pytest.raises(PolicyError, match="a dearer model"):
         Guard(url, initial_policy=bad)
     with Guard(url, initial_policy={}) as guard:

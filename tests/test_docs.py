@@ -2,56 +2,44 @@
 
 from __future__ import annotations
 
-import os
+import gc
 import re
 import shlex
-import subprocess
 import sys
-from collections.abc import Iterator
+import warnings
 from pathlib import Path
 
 import pytest
 
-from capguard.default import default_is
+from capguard.cli import main
 from capguard.policy.load import load_policy
-from capguard.testing.provider import serve
 from tests.backends.servers import WHEEL, shared
+from tests.documents import blocks, workplace
+
+__all__ = ["workplace"]  # a fixture
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-FENCE = re.compile(r"^```(\w+)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 RUN = {"python", "toml", "yaml", "json", "console"}
 REDIS = "redis://localhost:6379/0"
 """In the pages; the tests have a server of their own."""
 SHOWN = {"text", "sql", "lua"}
 """Blocks that show output or data and cannot be run."""
-APART = {"litellm.md": "litellm"}
-"""Pages whose host framework leaves connections open and warnings behind: each runs in a process of its own."""
+APART = {"litellm.md": "tests/integrations/litellm/test_examples.py"}
+"""Pages whose host framework leaves connections open and warnings behind: run where that is dealt with."""
 
 
-def blocks(page: Path) -> list[tuple[str, str]]:
-    return FENCE.findall(page.read_text(encoding="utf-8"))
-
-
-@pytest.fixture
-def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty folder, and a provider where the SDKs look for theirs."""
-    monkeypatch.chdir(tmp_path)
-    with serve() as provider, default_is(None):
-        monkeypatch.setenv("OPENAI_BASE_URL", provider.url)
-        monkeypatch.setenv("OPENAI_API_KEY", "sk-fake")
-        monkeypatch.setenv("ANTHROPIC_BASE_URL", provider.anthropic_url)
-        monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-fake")
-        yield tmp_path
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_snippet_runs(page: Path, workplace: Path) -> None:
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name not in APART], ids=lambda page: page.name)
+def test_every_snippet_runs(page: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Python blocks of one page share a namespace; a policy is also left as policy.toml for the commands after it."""
-    if page.name in APART:
-        run_apart(page, workplace)
-        return
     namespace: dict[str, object] = {"__name__": "snippet"}
+    try:
+        run_blocks(page, workplace, namespace, monkeypatch)
+    finally:
+        left_open(namespace)
+
+
+def run_blocks(page: Path, workplace: Path, namespace: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> None:
     for language, text in blocks(page):
         if language == "python":
             code = text.replace(REDIS, shared(WHEEL).url) if REDIS in text else text
@@ -61,7 +49,15 @@ def test_every_snippet_runs(page: Path, workplace: Path) -> None:
             path.write_text(text, encoding="utf-8")
             load_policy(path)
         elif language == "console":
-            run_console(text)
+            run_console(text, monkeypatch)
+
+
+def left_open(namespace: dict[str, object]) -> None:
+    """Pages leave clients open, as programs that go on do: they are collected here, before another test is blamed."""
+    namespace.clear()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -80,25 +76,15 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
-def run_apart(page: Path, workplace: Path) -> None:
-    """The Python blocks of a page as one script."""
-    pytest.importorskip(APART[page.name])
-    script = workplace / "page.py"
-    script.write_text("\n".join(text for language, text in blocks(page) if language == "python"), encoding="utf-8")
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
-    command = [sys.executable, str(script)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=100, check=False)
-    assert done.returncode == 0, done.stderr
-
-
-def run_console(text: str) -> None:
+def run_console(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """`$ capguard ...` is run as typed; a line `# exits with 1` before it states another exit code than 0."""
     expected = 0
     for line in text.splitlines():
         if said := re.fullmatch(r"# exits with (\d+)", line):
             expected = int(said[1])
         elif line.startswith("$ capguard "):
-            command = [sys.executable, "-m", "capguard.cli", *shlex.split(line[2:], comments=True)[1:]]
-            done = subprocess.run(command, capture_output=True, text=True, env=os.environ, timeout=100, check=False)
-            assert done.returncode == expected, f"{line}\n{done.stdout}\n{done.stderr}"
+            monkeypatch.setattr(sys, "argv", shlex.split(line[2:], comments=True))
+            with pytest.raises(SystemExit) as left:
+                main()
+            assert (left.value.code or 0) == expected, line
             expected = 0

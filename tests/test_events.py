@@ -135,7 +135,8 @@ CASES: dict[str, tuple[dict[str, Any], Callable[[Guard], Any], dict[str, Any]]] 
 
 
 def test_every_event_has_its_case() -> None:
-    assert set(CASES) == set(NAMES)
+    """Those of a backend that goes away are told in tests/resilience."""
+    assert set(CASES) == set(NAMES) - {"backend_away", "backend_back"}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -244,7 +245,7 @@ def two(tmp_path: Any, clock: ManualClock) -> Iterator[Callable[..., list[Guard]
     guards: list[Guard] = []
 
     def make(policy: Any) -> list[Guard]:
-        guards.extend(Guard(f"sqlite:///{tmp_path}/ledger.db", policy=policy, clock=clock) for _ in range(2))
+        guards.extend(Guard(f"sqlite:///{tmp_path}/ledger.db?timeout=30", policy=policy, clock=clock) for _ in range(2))
         return guards
 
     yield make

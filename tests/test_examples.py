@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from capguard.policy.load import load_policy
+from tests.scripts import assert_in_order, run_script
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -26,6 +27,26 @@ PRINTS = {
         "function: gpt-4o: 100 words",
         "function: gpt-4o-mini: 100 words",
         "refused: cap 'hourly' refuses this call: exhausted",
+    ],
+    "langchain_chain.py": [
+        "handler: a hold before",
+        "handler: monthly exhausted",
+        "model: a hold before",
+        "embeddings: 2",
+        "ann: gpt-4o downgrade:cheaper",
+        "bob: gpt-4o-mini downgrade:cheaper",
+        "0 differences",
+    ],
+    "langchain_agent.py": [
+        "error: 'CapExceeded by agent_run', 8 x gpt-4o, 0 x gpt-4o-mini",
+        "end: 'That is as far as your budget goes.', 8 x gpt-4o, 0 x gpt-4o-mini",
+        "downgrade: 'a hold before each call and the rea', 8 x gpt-4o, 5 x gpt-4o-mini",
+        "0 differences",
+    ],
+    "langgraph_session_budget.py": [
+        "monday: 3 turns, then session is exhausted",
+        "tuesday: 3 turns, then session is exhausted",
+        "6 calls reached the provider; 0 differences",
     ],
     "streaming.py": [
         "whole, with usage: $0.0025 as reported",
@@ -70,14 +91,33 @@ PRINTS = {
     ],
 }
 
+NEEDS = {
+    "langchain_chain.py": ("langchain_openai",),
+    "langchain_agent.py": ("langchain.agents", "langchain_openai"),
+    "langgraph_session_budget.py": ("langgraph.graph", "langchain_openai"),
+}
+
 
 def test_every_example_is_tested():
     assert {path.name for path in EXAMPLES.glob("*.py")} >= set(PRINTS)
 
 
-@pytest.mark.parametrize("name", PRINTS)
-def test_example(name: str, tmp_path: Path):
+APART = {"first_call.py", "plans.py"}
+"""One that shows a fresh interpreter to be enough, and one that starts processes of its own."""
+
+
+@pytest.mark.parametrize("name", [name for name in PRINTS if name not in APART])
+def test_example(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]):
     """From any directory, with no key and no setting, and leaving nothing behind."""
+    for module in NEEDS.get(name, ()):
+        pytest.importorskip(module)
+    assert_in_order(PRINTS[name], run_script(EXAMPLES / name, tmp_path, monkeypatch, capfd))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", sorted(APART))
+def test_example_in_a_process_of_its_own(name: str, tmp_path: Path):
+    """The same."""
     environment = {key: value for key, value in os.environ.items() if not key.endswith("_API_KEY")}
     environment["PYTHONPATH"] = str(EXAMPLES.parent)
     done = subprocess.run(
@@ -91,10 +131,7 @@ def test_example(name: str, tmp_path: Path):
     )
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
-    at = 0
-    for line in PRINTS[name]:
-        at = done.stdout.find(line, at)
-        assert at >= 0, f"{line!r} is missing or out of order in:\n{done.stdout}"
+    assert_in_order(PRINTS[name], done.stdout)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -767,7 +767,7 @@ def test_in_any_order(steps: list[tuple[Any, ...]]) -> None:
 @given(steps=st.lists(STEP, min_size=6, max_size=14))
 def test_in_any_order_on_disk(tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[Any, ...]]) -> None:
     """The same on SQLite."""
-    in_any_order(f"sqlite:///{tmp_path_factory.mktemp('world')}/ledger.db", steps)
+    in_any_order(f"sqlite:///{tmp_path_factory.mktemp('world')}/ledger.db?timeout=30", steps)
 
 
 # the example world

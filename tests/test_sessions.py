@@ -12,7 +12,7 @@ from capguard.testing import ManualClock
 SESSION = {"id": "run", "per": ["session"], "limit": 1, "window": "lifetime", "idle": "30m"}
 
 
-@pytest.fixture(params=["memory://", "sqlite:///{}/ledger.db"])
+@pytest.fixture(params=["memory://", "sqlite:///{}/ledger.db?timeout=30"])
 def guard(request: pytest.FixtureRequest, tmp_path):
     with Guard(request.param.format(tmp_path), policy={"caps": [SESSION]}, clock=ManualClock()) as guard:
         yield guard

@@ -47,7 +47,7 @@ def two(tmp_path: Any, clock: ManualClock) -> Any:
     guards: list[Guard] = []
 
     def make(policy: Any = None, **options: Any) -> tuple[Guard, Guard]:
-        url = f"sqlite:///{tmp_path}/ledger.db"
+        url = f"sqlite:///{tmp_path}/ledger.db?timeout=30"
         guards.extend(Guard(url, initial_policy=policy, clock=clock, **options) for _ in range(2))
         return guards[0], guards[1]
 
@@ -280,9 +280,9 @@ def test_the_first_policy_is_published_once(two: Any, tmp_path: Any, clock: Manu
     """Later processes take what is there, whatever they would have begun with; none at all is an error."""
     here, _ = two(ONE)
     here.publish({"caps": [{"id": "monthly", "limit": 5}]})
-    with Guard(f"sqlite:///{tmp_path}/ledger.db", initial_policy=ONE, clock=clock) as later:
+    with Guard(f"sqlite:///{tmp_path}/ledger.db?timeout=30", initial_policy=ONE, clock=clock) as later:
         assert limit(later) == 5
-    with Guard(f"sqlite:///{tmp_path}/ledger.db", clock=clock) as later:
+    with Guard(f"sqlite:///{tmp_path}/ledger.db?timeout=30", clock=clock) as later:
         assert limit(later) == 5
     with pytest.raises(PolicyError, match="no policy: pass policy="):
         Guard("memory://")
@@ -303,7 +303,7 @@ def test_a_process_with_its_own_policy(two: Any, tmp_path: Any, clock: ManualClo
     Overrides, grants and plans live in the backend for everybody.
     """
     here, _ = two(PLANS)
-    with Guard(f"sqlite:///{tmp_path}/ledger.db", policy=PLANS, clock=clock) as own:
+    with Guard(f"sqlite:///{tmp_path}/ledger.db?timeout=30", policy=PLANS, clock=clock) as own:
         with pytest.raises(PolicyError, match="make it without policy="):
             own.publish(ONE)
         here.publish({**PLANS, "caps": []})

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
-from typing import Protocol, TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol, TypeVar
 
 from capguard.ledger.commands import Command
 from capguard.ledger.flows import Flow, Pause
@@ -34,9 +34,21 @@ class Backend(Protocol):
     url: str
     """Where it is, without any password."""
 
+    def answer_within(self, seconds: float) -> None:
+        """The longest that a step may take from now on; a time that its URL gives stays."""
+
     def execute(self, command: Command) -> Outcome: ...
 
     async def aexecute(self, command: Command) -> Outcome: ...
+
+    def weaknesses(self) -> Sequence[str]:
+        """What of its settings weakens a promise, each with the remedy, as far as it is known without asking."""
+
+    def seen(self) -> Sequence[Any] | None:
+        """The newest that this process has seen of the store, as JSON, for a later process to `recall`."""
+
+    def recall(self, seen: Sequence[Any]) -> None:
+        """What an earlier process of this host had seen: a store that is behind it has lost state."""
 
     def close(self) -> None: ...
 

@@ -56,8 +56,11 @@ def _sqlite(url: str, namespace: str, clock: Clock) -> Backend:
     if unknown := options.keys() - {"synchronous", "timeout"}:
         raise ValueError(f"{url!r}: unknown option {', '.join(sorted(unknown))}; allowed: synchronous, timeout")
     path = _in_namespace(Path(unquote(parts.path[1:])), namespace)
+    if not path.absolute().parent.is_dir():
+        raise ValueError(f"{url!r}: {path.absolute().parent} is no folder; allowed: a file in a folder that is there")
     synchronous = options.get("synchronous", "normal")
-    return SQLiteBackend(path, clock, synchronous=synchronous, timeout=_seconds(url, options.get("timeout", "5")))
+    timeout = _seconds(url, options["timeout"]) if "timeout" in options else None
+    return SQLiteBackend(path, clock, synchronous=synchronous, timeout=timeout)
 
 
 def _in_namespace(path: Path, namespace: str) -> Path:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Sequence
+from typing import Any
 
 from capguard.backends.base import Clock
 from capguard.backends.memory import MemoryBooks
@@ -42,6 +44,18 @@ class DisabledBackend:
 
     async def aexecute(self, command: Command) -> Outcome:
         return self.execute(command)
+
+    def answer_within(self, seconds: float) -> None:
+        """It answers at once."""
+
+    def seen(self) -> None:
+        """Nothing outlives the process."""
+
+    def recall(self, seen: Sequence[Any]) -> None:
+        """Nothing outlives the process."""
+
+    def weaknesses(self) -> Sequence[str]:
+        return (f"{VARIABLE} is set: nothing is held and nothing booked; unset it",)
 
     def close(self) -> None:
         """Nothing to give back."""

@@ -10,11 +10,14 @@ from typing import Any
 
 from capguard.backends.base import Clock, system_clock
 from capguard.ledger.caps import Leg, MeterState, Move
-from capguard.ledger.commands import Alerts, Command, Journal, Refusals
+from capguard.ledger.commands import NOTES, NOTES_KEPT_MS, Alerts, Command, Journal, Refusals
 from capguard.ledger.decide import MINUTE_MS, carry_out
 from capguard.ledger.outcomes import NEVER, Alert, Line, Outcome, Record, RefusalCount, Revised
 
 _EMPTY = MeterState(0, 0, 0)
+
+
+WEAK = ("the ledger is in memory: it ends with this process, and no other process sees it",)
 
 
 class MemoryBackend:
@@ -36,6 +39,18 @@ class MemoryBackend:
     async def aexecute(self, command: Command) -> Outcome:
         return self.execute(command)
 
+    def answer_within(self, seconds: float) -> None:
+        """It answers at once."""
+
+    def seen(self) -> None:
+        """Nothing outlives the process."""
+
+    def recall(self, seen: Sequence[Any]) -> None:
+        """Nothing outlives the process."""
+
+    def weaknesses(self) -> Sequence[str]:
+        return WEAK
+
     def close(self) -> None:
         """Nothing to give back."""
 
@@ -53,6 +68,7 @@ class MemoryBooks:
         self._profiles: dict[str, Revised] = {}
         self._alerts: dict[tuple[str, int, int], int] = {}
         self._policies: list[Revised] = []
+        self._notes: dict[str, dict[str, tuple[int, Mapping[str, Any]]]] = {}
         self.denials: dict[tuple[str, int], int] = {}
         self._named: dict[str, tuple[str, str]] = {}  # the cap and scope of meters that refused or crossed a threshold
 
@@ -185,6 +201,15 @@ class MemoryBooks:
         key = leg.meter, minute_ms
         self.denials[key] = self.denials.get(key, 0) + 1
         self._named[leg.meter] = leg.cap, leg.scope
+
+    def put_note(self, topic: str, writer: str, note: Mapping[str, Any], now_ms: int) -> None:
+        notes = self._notes.setdefault(topic, {})
+        notes[writer] = now_ms, note
+        newest = sorted(notes.items(), key=lambda each: (-each[1][0], each[0]))[:NOTES]
+        self._notes[topic] = {name: each for name, each in newest if each[0] > now_ms - NOTES_KEPT_MS}
+
+    def notes(self, topic: str) -> Iterable[tuple[str, Mapping[str, Any]]]:
+        return [(writer, note) for writer, (_, note) in self._notes.get(topic, {}).items()]
 
     def refusals(self, page: Refusals) -> Iterable[RefusalCount]:
         rows = (

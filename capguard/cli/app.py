@@ -7,8 +7,10 @@ from typing import Annotated
 import typer
 
 from capguard._version import __version__
+from capguard.cli.archive import archive
 from capguard.cli.caps import caps
 from capguard.cli.demo.command import demo
+from capguard.cli.doctor import doctor
 from capguard.cli.entries import entries
 from capguard.cli.estimate import downgrades, estimate, warm
 from capguard.cli.exits import EPILOG, Commands
@@ -47,7 +49,7 @@ def capguard(
     """Hard spending caps for applications that call language models."""
 
 
-LOOKING = (status, caps, entries, log, report, verify, recover)
+LOOKING = (status, caps, entries, log, report, verify, archive, recover, doctor)
 STEERING = (override, grant, revoke, assign)
 PRICING = (estimate, downgrades, warm)
 

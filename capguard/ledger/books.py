@@ -90,5 +90,11 @@ class Books(Protocol):
     def refusals(self, page: Refusals) -> Iterable[RefusalCount]:
         """One page of what `deny` counted, by minute, then meter."""
 
+    def put_note(self, topic: str, writer: str, note: Mapping[str, Any], now_ms: int) -> None:
+        """Keep a note in place of the writer's last one, and drop those that are too old or too many."""
+
+    def notes(self, topic: str) -> Iterable[tuple[str, Mapping[str, Any]]]:
+        """Writers and their notes, the newest first."""
+
     def alerts(self, page: Alerts) -> Iterable[Alert]:
         """One page of what `alert` remembered, oldest first."""

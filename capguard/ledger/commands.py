@@ -42,8 +42,17 @@ class Candidate(NamedTuple):
     scale: Scale | None = None
 
 
+class Offline(NamedTuple):
+    """What may be admitted while the backend is away: millionths of each meter's limit, and nano-dollars in all."""
+
+    share_ppm: int
+    allowance: int
+
+
 class Reserve(NamedTuple):
     """Hold a candidate against every cap that applies, or refuse. With `book`, settle it in the same step.
+
+    `offline` is for whoever stands before the backend: None where the call may not be made while that is away.
 
     With `waits`, a refusal by throttle caps alone is not counted as one: the caller waits for room.
 
@@ -68,6 +77,7 @@ class Reserve(NamedTuple):
     policy: int | None = None
     thresholds: tuple[int, ...] = ()
     waits: bool = False
+    offline: Offline | None = None
 
 
 class Check(NamedTuple):
@@ -197,6 +207,21 @@ class Alerts(NamedTuple):
     after: tuple[int, str, int, int] = (-1, "", 0, 0)
 
 
+class Share(NamedTuple):
+    """Put a note where all processes find it, in place of this writer's last one, and read those of the others.
+
+    A note is no part of the books: it is kept for `NOTES_KEPT_MS`, and the newest `NOTES` of a topic are.
+    """
+
+    topic: str
+    writer: str
+    note: Mapping[str, Any]
+
+
+NOTES = 64
+NOTES_KEPT_MS = 7 * 24 * 3600 * 1000
+
+
 class Verify(NamedTuple):
     """Rebuild every meter from the journal and compare."""
 
@@ -216,6 +241,7 @@ Command = (
     | Journal
     | Refusals
     | Alerts
+    | Share
     | Verify
 )
 

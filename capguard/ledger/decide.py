@@ -25,6 +25,7 @@ from capguard.ledger.commands import (
     Release,
     Reserve,
     Settle,
+    Share,
     Steer,
     Verify,
 )
@@ -44,6 +45,7 @@ from capguard.ledger.outcomes import (
     Outcome,
     Record,
     RefusalCounts,
+    Shared,
     Stale,
     State,
     Telling,
@@ -213,6 +215,11 @@ def alerts(books: Books, command: Alerts, _now_ms: int) -> AlertRows:
     return AlertRows(tuple(books.alerts(command)))
 
 
+def share(books: Books, command: Share, now_ms: int) -> Shared:
+    books.put_note(command.topic, command.writer, command.note, now_ms)
+    return Shared(tuple([note for writer, note in books.notes(command.topic) if writer != command.writer]))
+
+
 _STEPS: Mapping[type, Callable[[Any, Any, int], Outcome]] = {
     Reserve: reserve,
     Check: check,
@@ -228,6 +235,7 @@ _STEPS: Mapping[type, Callable[[Any, Any, int], Outcome]] = {
     Journal: journal,
     Refusals: refusals,
     Alerts: alerts,
+    Share: share,
     Verify: verify,
 }
 

@@ -172,6 +172,15 @@ class Settled(NamedTuple):
     crossed: tuple[Crossing, ...] = ()
 
 
+class Kept(NamedTuple):
+    """The backend is away: what books this call waits on this host until it is back. `durable`: on its disk."""
+
+    id: str
+    amounts: Amounts
+    facts: Mapping[str, Any]
+    durable: bool
+
+
 class Steered(NamedTuple):
     """A profile as it stands after a change; `replayed` where the change was made before."""
 
@@ -292,6 +301,12 @@ class AlertRows(NamedTuple):
     rows: tuple[Alert, ...]
 
 
+class Shared(NamedTuple):
+    """The notes of other writers on a topic, the newest first."""
+
+    notes: tuple[Mapping[str, Any], ...]
+
+
 class Difference(NamedTuple):
     """A meter that is not what its entries say."""
 
@@ -322,6 +337,7 @@ Outcome = (
     | Stale
     | Mismatch
     | Settled
+    | Kept
     | Released
     | Extended
     | Ended
@@ -335,5 +351,6 @@ Outcome = (
     | Lines
     | RefusalCounts
     | AlertRows
+    | Shared
     | Verified
 )

@@ -23,10 +23,11 @@ Patterns = tuple[tuple[str, tuple[str, ...]], ...]
 
 @dataclass(frozen=True, slots=True)
 class Scoped:
-    """A compiled cap, and the calls it applies to."""
+    """A compiled cap, the calls it applies to, and whether those may not be made while the backend is away."""
 
     rule: CapRule
     match: Patterns
+    closed: bool = False
 
     def applies(self, identity: Identity, model: str | None, *, any_model: bool = False) -> bool:
         return all(
@@ -108,7 +109,7 @@ class Rulebook:
         return self._users[key]
 
     def _compile(self, caps: Iterable[Cap]) -> tuple[Scoped, ...]:
-        return tuple([_compiled(cap, self.policy.timezone) for cap in caps])
+        return tuple([_compiled(cap, self.policy.timezone, self.policy.failure.backend) for cap in caps])
 
 
 def every_cap(policy: Policy) -> Iterator[Cap | CapChange]:
@@ -121,11 +122,15 @@ def every_cap(policy: Policy) -> Iterator[Cap | CapChange]:
 
 
 class Applied(NamedTuple):
-    """The legs of one candidate, and the span of time for which they are right."""
+    """The legs of one candidate, and the span of time for which they are right.
+
+    `closed`: one of the caps does not let the call be made while the backend is away.
+    """
 
     legs: tuple[Leg, ...]
     valid_from: int
     valid_until: int
+    closed: bool = False
 
 
 def apply(
@@ -145,6 +150,7 @@ def apply(
     """
     legs: list[Leg] = []
     valid_from, valid_until = 0, FOREVER_MS
+    closed = False
     for scoped in caps:
         rule = scoped.rule
         if scoped.match and not scoped.applies(identity, model, any_model=looking):
@@ -155,6 +161,7 @@ def apply(
         period = rule.window.period(now_ms)
         valid_from, valid_until = max(valid_from, period.starts_at_ms), min(valid_until, period.ends_at_ms)
         ends = resets_at(rule.window, now_ms)
+        closed = closed or scoped.closed
         legs.append(
             Leg(
                 meter=rule.meter(values),
@@ -176,7 +183,7 @@ def apply(
             )
         )
     _check_meters(legs)
-    return Applied(tuple(legs), valid_from, valid_until)
+    return Applied(tuple(legs), valid_from, valid_until, closed)
 
 
 def _check_meters(legs: Sequence[Leg]) -> None:
@@ -199,7 +206,7 @@ def _values(rule: CapRule, identity: Identity, anonymous: bool, *, required: boo
     return values if missing == ["user"] else None
 
 
-def _compiled(cap: Cap, zone: str) -> Scoped:
+def _compiled(cap: Cap, zone: str, on_backend_error: str) -> Scoped:
     rule = CapRule(
         id=cap.id,
         unit=cap.unit,
@@ -217,4 +224,5 @@ def _compiled(cap: Cap, zone: str) -> Scoped:
         max_wait_ms=int(cap.max_wait * 1000) if cap.action == "throttle" else 0,
         idle_ms=cap.idle_ms or 0,
     )
-    return Scoped(rule, () if cap.match is None else cap.match.patterns)
+    closed = (cap.on_backend_error or on_backend_error) == "closed"
+    return Scoped(rule, () if cap.match is None else cap.match.patterns, closed)

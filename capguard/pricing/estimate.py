@@ -74,11 +74,12 @@ def estimated(
 ) -> Estimate:
     """The usage of a call, its input counted, or by its `bound` without reading it.
 
-    Embeddings have no output. What is held is at the dearest rates that may apply: as if the input were written to a
-    cache where that is dearer, for an hour where the prompt asks for that, and the output were reasoning.
+    Embeddings have no output, nor have images that are sold by the piece. What is held is at the dearest rates that may
+    apply: as if the input were written to a cache where that is dearer, for an hour where the prompt asks for that, and
+    the output were reasoning. What is drawn is at the rate of images.
     """
     counted = prompt.bound(model) if bound else prompt.count(model)
-    choices = 0 if _embeds(price, prompt) else n * prompt.replies
+    choices = 0 if _writes_nothing(price, prompt) else n * prompt.replies
     held, expected = (min(tokens * choices, MAX_AMOUNT) for tokens in (output.held, output.expected))
     writes = counted.upper if price.cache_write > price.input else 0
     said: dict[str, Any] = {"model": model, "quantities": _pieces(price, prompt, n), "service": service}
@@ -87,10 +88,12 @@ def estimated(
         cache_write_tokens=writes,
         cache_write_1h_tokens=writes if prompt.content.for_an_hour else 0,
         output_tokens=held,
-        reasoning_tokens=held if price.dearest_output > price.output else 0,
+        reasoning_tokens=held if price.dearest_output > price.output and not prompt.draws else 0,
+        image_output_tokens=held if prompt.draws else 0,
         **said,
     )
-    likely = Usage(input_tokens=counted.tokens, output_tokens=expected, **said)
+    drawn = expected if prompt.draws else 0
+    likely = Usage(input_tokens=counted.tokens, output_tokens=expected, image_output_tokens=drawn, **said)
     return Estimate(at_most, likely, counted.how, output.how)
 
 
@@ -101,18 +104,21 @@ def output_of(price: Price, limit: int | None, default: int) -> Output:
     return Output(tokens, tokens, "default" if limit is None else "limit")
 
 
-def _embeds(price: Price, prompt: Prompt) -> bool:
-    """Embeddings have no output. A free price has no rates to tell by."""
-    return price.mode in ("embedding", "rerank") or (prompt.input is not None and price.input > 0 and not price.output)
+def _writes_nothing(price: Price, prompt: Prompt) -> bool:
+    """Embeddings, and images that are sold by the piece. A free price has no rates to tell by."""
+    if price.mode in ("embedding", "rerank") or (prompt.draws and price.sells_images):
+        return True
+    return prompt.input is not None and price.input > 0 and not price.output
 
 
 def _pieces(price: Price, prompt: Prompt, n: int) -> dict[str, int]:
     """What has a fee: images that are drawn, queries, characters that are spoken, searches of tools, and seconds of
     sound, of which the prompt says nothing.
     """
+    drawn = {"images": n} if prompt.draws else {}
     fees = price.fees
     if not fees:
-        return {}
+        return drawn
     expected = {
         "images": n if price.mode in ("image_generation", "image_edit") else 0,
         "queries": 1 if price.mode in ("rerank", "search") else 0,
@@ -121,7 +127,7 @@ def _pieces(price: Price, prompt: Prompt, n: int) -> dict[str, int]:
         "seconds": SECONDS if price.mode in ("audio_transcription", "video_generation") else 0,
         "searches": prompt.searches,
     }
-    return {piece: count for piece, count in expected.items() if count and piece in fees}
+    return {piece: count for piece, count in expected.items() if count and piece in fees} | drawn
 
 
 def checked(name: str, value: object, least: int = 0) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from typing import Any, Literal
 
 from capguard.ledger.money import MAX_AMOUNT, ceil_nano, decimal_of
@@ -93,13 +94,24 @@ class Price:
             + read * self.cache_read
             + write * self.cache_write
             + usage.output_tokens * self.output
-            + usage.requests * self.request
+            + self._of_requests(usage)
         )
         if self.rare and not (usage.is_plain and not usage.reasoning_tokens):
             pico += sum(tokens * (self.rate(name) - instead) for name, tokens, instead in self._rare_parts(usage))
         if self.fees and usage.quantities:
             pico += self._fees(usage.quantities)
         return ceil_nano(pico)
+
+    @property
+    def sells_images(self) -> bool:
+        """Whether an image has a price: a fee, or a price per request where no token of the output has one."""
+        return "images" in self.fees or bool(self.request and not self.output)
+
+    def _of_requests(self, usage: Usage) -> int:
+        """The price of a request for each of them, and for each image where nothing else pays for those."""
+        if "images" not in usage.quantities or "images" in self.fees or not self.sells_images:
+            return usage.requests * self.request
+        return int(-(-max(decimal_of(usage.quantities["images"]), Decimal(usage.requests)) * self.request // 1))
 
     def applicable(self, input_tokens: int, service: str | None = None) -> Price:
         """The same price without variants, as it holds for so many input tokens and a tier of service.
@@ -133,9 +145,17 @@ class Price:
         unlisted = (usage.audio_input_tokens and "audio_input" not in self.rare) or (
             usage.audio_output_tokens and "audio_output" not in self.rare
         )
-        drawn = usage.image_output_tokens and "image_output" not in self.rare and self.mode != "image_generation"
-        pieces = any(name in FEES and name not in self.fees for name in usage.quantities)
-        return bool(unlisted or drawn or pieces or (usage.service in SERVICES and not self.serves(usage.service)))
+        tier = usage.service in SERVICES and not self.serves(usage.service)
+        return bool(unlisted or self._draws_unpriced(usage) or self._lacks_fee(usage.quantities) or tier)
+
+    def _draws_unpriced(self, usage: Usage) -> bool:
+        """Images as tokens of a model that also writes, or as pieces that neither a fee nor tokens pay for."""
+        if "images" in usage.quantities:
+            return not (self.sells_images or usage.output_tokens)
+        return bool(usage.image_output_tokens) and "image_output" not in self.rare and self.mode != "image_generation"
+
+    def _lacks_fee(self, quantities: Mapping[str, Any]) -> bool:
+        return any(name in FEES and name not in self.fees and name != "images" for name in quantities)
 
     def serves(self, service: str | None) -> bool:
         """Whether there are rates for this tier of service."""

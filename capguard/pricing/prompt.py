@@ -18,15 +18,23 @@ class Prompt:
     """The prompt of one call in any form that the SDKs of OpenAI and Anthropic and LangChain take.
 
     Texts count as tokens, plus 3 per message, 1 per name and 3 that prime the reply. Images, sound and files count by
-    stated rules and are never fetched; see images.py and messages.py.
+    stated rules and are never fetched; see images.py and messages.py. `draws`: images are asked for, no text.
     """
 
     def __init__(
-        self, *, messages: Any = None, prompt: Any = None, input: Any = None, tools: Any = None, system: Any = None
+        self,
+        *,
+        messages: Any = None,
+        prompt: Any = None,
+        input: Any = None,
+        tools: Any = None,
+        system: Any = None,
+        draws: bool = False,
     ):
         self._texts = {"messages": messages, "prompt": prompt, "input": input, "system": system}
         self.tools = tools
         self.input = input
+        self.draws = draws
         self._content: Content | None = None
         self._replies: int | None = None
         self._counts: dict[str | None, Count] = {}

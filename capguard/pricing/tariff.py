@@ -91,7 +91,8 @@ class Tariff:
         """What one more output token in each of `choices` adds in every unit, in thousandths of a part, rounded up."""
         usd = 0
         if self.price is not None:
-            usd = self.price.applicable(usage.input_tokens, usage.service).dearest_output * choices
+            price = self.price.applicable(usage.input_tokens, usage.service)
+            usd = (price.rate("image_output") if usage.image_output_tokens else price.dearest_output) * choices
         listed = self.list_price
         counted = {
             "usd": usd,
@@ -113,6 +114,12 @@ class Tariff:
         """As `flags`, and `partly_priced` where some of `usage` has no listed price."""
         partial = self.price is not None and self.price.is_partial(usage)
         return (*self.flags, "partly_priced") if partial else self.flags
+
+    def prices(self, usage: Usage) -> bool:
+        """Whether anything of `usage` can be charged: pieces without a fee, and no token, say nothing of a cost."""
+        if self.price is None or self.price.origin in ("free", "unpriced") or usage.tokens:
+            return True
+        return not self.price.is_partial(usage) or self.price.cost(usage) > 0
 
     def to_dict(self) -> dict[str, Any]:
         """The rates as the journal keeps them."""

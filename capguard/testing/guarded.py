@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -66,6 +66,18 @@ class _Denying:
 
     async def aexecute(self, command: Command) -> Outcome:
         return self._spent(command) or await self._backend.aexecute(command)
+
+    def answer_within(self, seconds: float) -> None:
+        self._backend.answer_within(seconds)
+
+    def seen(self) -> Sequence[Any] | None:
+        return self._backend.seen()
+
+    def recall(self, seen: Sequence[Any]) -> None:
+        self._backend.recall(seen)
+
+    def weaknesses(self) -> Sequence[str]:
+        return self._backend.weaknesses()
 
     def close(self) -> None:
         self._backend.close()

@@ -39,6 +39,8 @@ class Door:
 
     def __init__(self, watched: Watched, backend: MemoryBackend):
         self.watched, self.backend, self.close = watched, backend, backend.close
+        self.answer_within, self.weaknesses = backend.answer_within, backend.weaknesses
+        self.seen, self.recall = backend.seen, backend.recall
 
     def execute(self, command: Any) -> Any:
         name = type(command).__name__
@@ -68,7 +70,7 @@ def two(tmp_path: Path, clock: ManualClock) -> Iterator[Callable[..., list[Guard
     with ExitStack() as stack:
 
         def make(policy: Any, count: int = 2, **options: Any) -> list[Guard]:
-            url = f"sqlite:///{tmp_path}/ledger.db"
+            url = f"sqlite:///{tmp_path}/ledger.db?timeout=30"
             guards = [stack.enter_context(Guard(url, policy=policy, clock=clock, **options)) for _ in range(count)]
             stack.callback(lambda: _assert_right(guards[0]))
             return guards

@@ -219,20 +219,18 @@ def test_row_9_a_settle_is_one_step(watched: Watched) -> None:
         reservation = guard.reserve(user="u1", cost=1)
         watched.asked.clear()
         watched.away = {"Settle"}
-        with pytest.raises(BackendUnavailable):
-            guard.settle(reservation, cost="0.4")
+        assert "kept" in guard.settle(reservation, cost="0.4").flags
         assert meters(guard) == {"c": (0, 1)}
         watched.away = set()
-        guard.settle(reservation, cost="0.4")
+        assert guard.flush()
         assert meters(guard) == {"c": (Decimal("0.4"), 0)}
-        assert watched.asked.count("Settle") == 2
         assert "Release" not in watched.asked
 
 
 @pytest.mark.parametrize("command", ["Reserve", "Settle"])
 def test_row_10_a_failure_of_every_step_is_seen(watched: Watched, command: str) -> None:
     """litellm #33923: fail-closed was ignored where the write of the hold failed. Here no hold, no call; and a settle
-    that was not acknowledged raises for whoever settles directly."""
+    that was not acknowledged is kept on this host's disk, and says so."""
     with Guard("watched://", policy=caps(cap(), failure={"backend": "closed"})) as guard:
         watched.away = {command}
         if command == "Reserve":
@@ -240,20 +238,20 @@ def test_row_10_a_failure_of_every_step_is_seen(watched: Watched, command: str) 
                 raise AssertionError("the call must not be made")
         else:
             reservation = guard.reserve(**ASK)
-            with pytest.raises(BackendUnavailable):
-                guard.settle(reservation, cost=1)
+            settlement = guard.settle(reservation, cost=1)
+            assert ("kept" in settlement.flags, settlement.durable, settlement.entry_id) == (True, True, 0)
 
 
 def test_row_15_a_settle_that_fails_drops_no_spend(watched: Watched, clock: ManualClock) -> None:
-    """litellm PR #30039: an error in the reconciling dropped the spend. Here the reply is not disturbed, the hold
-    remains, and its expiry books what was expected."""
+    """litellm PR #30039: an error in the reconciling dropped the spend. Here the reply is not disturbed; what it cost
+    is kept on disk, and booked once the store is back."""
     with Guard("watched://", policy=caps(cap()), clock=clock) as guard:
-        with guard.call(user="u1", cost=1) as call:
+        with guard.call(user="u1", cost=2) as call:
             watched.away = {"Settle"}
             call.settle(cost=1)
+        assert meters(guard) == {"c": (0, 2)}
         watched.away = set()
-        assert meters(guard) == {"c": (0, 1)}
-        clock.advance(minutes=10)
+        assert guard.flush()
         assert meters(guard) == {"c": (1, 0)}
 
 
@@ -272,14 +270,18 @@ def test_row_8_a_retry_of_what_was_applied(watched: Watched, verb: str) -> None:
         "grant": ("Steer", lambda guard: guard.grant(user="u1", amount=5, id="once")),
     }
     command, step = steps[verb]
-    with Guard("watched://", policy=caps(cap())) as guard:
+    with Guard("watched://", policy=caps(cap(limit=100))) as guard:
         guard.reserve(user="u1", cost=1, id="first")
         watched.unheard = {command}
-        with pytest.raises(BackendUnavailable):
-            step(guard)
+        if verb == "grant":
+            with pytest.raises(BackendUnavailable):
+                step(guard)
+        else:
+            step(guard)  # let through, or kept: nobody knows what the store has done
         watched.unheard = set()
         once, entries = guard.status(user="u1").to_dict(), len(kinds(guard))
         step(guard)
+        assert guard.flush()
         again = guard.status(user="u1").to_dict()
         assert (again["caps"], again["grants"], len(kinds(guard))) == (once["caps"], once["grants"], entries)
         assert entries == 2

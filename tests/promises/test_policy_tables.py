@@ -299,7 +299,7 @@ def test_throttle_polls_with_jitter_across_processes(tmp_path: Any) -> None:
             if len(self.slept) == 12:
                 there.release(held)
 
-    clock, url = Freeing(), f"sqlite:///{tmp_path}/ledger.db"
+    clock, url = Freeing(), f"sqlite:///{tmp_path}/ledger.db?timeout=30"
     policy = caps(throttle(window="daily"))
     with Guard(url, policy=policy, clock=clock) as here, Guard(url, policy=policy, clock=clock) as there:
         held = there.reserve(user="u1", cost=0)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 from capguard.backends.base import Clock, system_clock
+from capguard.backends.redis.archive import Archive
+from capguard.backends.redis.archiving import KEPT_MS, Archived, archiving
 from capguard.backends.redis.client import Client
 from capguard.backends.redis.journal import Journals
+from capguard.backends.redis.notes import Notes
 from capguard.backends.redis.reading import Readings
 from capguard.backends.redis.steering import Steerings
 from capguard.backends.redis.store import Store, Talk
 from capguard.backends.redis.talks import Talks
 from capguard.backends.redis.target import Target, read_url
+from capguard.detached import finished
 from capguard.ledger.commands import (
     Alerts,
     Check,
@@ -29,6 +33,7 @@ from capguard.ledger.commands import (
     Release,
     Reserve,
     Settle,
+    Share,
     Steer,
     Verify,
 )
@@ -36,12 +41,16 @@ from capguard.ledger.outcomes import Outcome
 
 T = TypeVar("T")
 
+DEADLINE_S = 0.25
+"""How long a step may take unless somebody says."""
+
 
 class RedisBackend:
     """A ledger in Redis: of a URL as `redis://host:6379/0`, or of the servers of a client that is there already.
 
     Every command is atomic on the server, whose clock counts. `deadline` is the longest that one step waits for a
-    reply, in seconds. With `strict`, a server that holds no ledger is never taken for an empty one.
+    reply, in seconds. With `strict`, a server that holds no ledger is never taken for an empty one. `archive` is where
+    the older part of the journal was moved to.
     """
 
     def __init__(
@@ -50,15 +59,18 @@ class RedisBackend:
         *,
         namespace: str = "default",
         clock: Clock = system_clock,
-        deadline: float = 0.25,
+        deadline: float | None = None,
         connections: int = 64,
         strict: bool = False,
+        archive: Path | None = None,
     ):
         where = read_url(target)[0] if isinstance(target, str) else target
         self.url = str(where)
-        self._client = Client(where, deadline=deadline, connections=connections)
+        self._target, self._connections = where, connections
+        self._given, self._deadline = deadline is not None, DEADLINE_S if deadline is None else deadline
+        self._client = Client(where, deadline=self._deadline, connections=connections)
         self._store = Store(namespace, clock, strict=strict)
-        journals = Journals(self._store)
+        self._journals = journals = Journals(self._store, None if archive is None else Archive(archive))
         talks = Talks(self._store, journals)
         steerings = Steerings(self._store, journals)
         readings = Readings(self._store, journals, talks)
@@ -77,6 +89,7 @@ class RedisBackend:
             Journal: readings.journal,
             Refusals: readings.refusals,
             Alerts: readings.alerts,
+            Share: Notes(self._store).share,
             Verify: readings.verify,
         }
 
@@ -89,7 +102,13 @@ class RedisBackend:
 
     async def aexecute(self, command: Command) -> Outcome:
         """As `execute`. Cancelled, the command is carried out to its end: only the caller stops waiting."""
-        return await asyncio.shield(asyncio.ensure_future(self._carry_out(command)))
+        return await finished(self._carry_out(command))
+
+    def answer_within(self, seconds: float) -> None:
+        if not self._given and seconds != self._deadline:
+            self._deadline, before = seconds, self._client
+            self._client = Client(self._target, deadline=seconds, connections=self._connections)
+            before.close()
 
     def accept_loss(self) -> int:
         """Go on with what is left of a store that has lost state, for every process that used it before.
@@ -97,6 +116,24 @@ class RedisBackend:
         Returns how many open calls were dropped. Raises BackendUnavailable where the server is away.
         """
         return self._run(self._store.accept_loss())
+
+    def archive(self, path: Path, kept_ms: int = KEPT_MS) -> Archived:
+        """Move the journal's older entries into a SQLite file, made where it is not there; `archiving` says how.
+
+        Raises ValueError where the file is something else, BackendUnavailable.
+        """
+        archive = Archive(path)
+        archive.create()
+        return self._run(archiving(self._store, Journals(self._store), archive, kept_ms))
+
+    def seen(self) -> Sequence[Any] | None:
+        return self._store.seen()
+
+    def recall(self, seen: Sequence[Any]) -> None:
+        self._store.recall(seen)
+
+    def weaknesses(self) -> Sequence[str]:
+        return self._store.weak
 
     def close(self) -> None:
         self._client.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from capguard.backends.redis.archive import Archive
 from capguard.backends.redis.store import Store, Talk
 from capguard.backends.redis.wire import read_line
 from capguard.ledger.commands import Journal
@@ -14,40 +15,55 @@ CHUNK = 500
 
 
 class Journals:
-    """Reads the entries of one store."""
+    """Reads the entries of one store, and those that were archived where it knows the archive."""
 
-    def __init__(self, store: Store):
+    def __init__(self, store: Store, archive: Archive | None = None):
         self._store = store
+        self._archive = archive
 
     def lines(self, wanted: Iterable[int]) -> Talk[dict[int, Line]]:
         """These entries, by number, as far as they are still there."""
         found = {}
         for seq in wanted:
-            for line in (yield from self._range(seq, seq, 1)):
+            there = yield from self._range(seq, seq, 1)
+            if not there and self._archive is not None:
+                there = [line for line in self._archive.lines(seq, 1) if line.seq == seq]
+            for line in there:
                 found[line.seq] = line
         return found
+
+    def stored(self, first: int, count: int) -> Talk[list[Line]]:
+        """So many entries of the store itself from number `first` on."""
+        return (yield from self._range(first, None, count))
 
     def page(self, page: Journal) -> Talk[tuple[Line, ...]]:
         """One page, oldest first."""
         found: list[Line] = []
         after = page.after
         if page.since_ms is not None:
-            after = max(after, (yield from self._first_since(page.since_ms)) - 1)
+            after = max(after, (yield from self.first_since(page.since_ms)) - 1)
         while len(found) < page.limit:
-            chunk = yield from self._range(after + 1, None, CHUNK)
+            chunk = yield from self._chunk(after + 1)
             if not chunk or (page.until_ms is not None and chunk[0].at_ms >= page.until_ms):
                 break
             found += [line for line in chunk if _in_page(line, page)]
             after = chunk[-1].seq
         return tuple(found[: page.limit])
 
+    def _chunk(self, first: int) -> Talk[list[Line]]:
+        """The next entries, from the archive as far as it goes."""
+        archived = [] if self._archive is None else self._archive.lines(first, CHUNK)
+        return archived or (yield from self._range(first, None, CHUNK))
+
     def _range(self, first: int, last: int | None, count: int) -> Talk[list[Line]]:
         until = "+" if last is None else f"{last}-0"
         reply = yield from self._store.ask("range", ["log", f"{first}-0", until, count])
         return [read_line(entry) for entry in reply[3]]
 
-    def _first_since(self, since_ms: int) -> Talk[int]:
+    def first_since(self, since_ms: int) -> Talk[int]:
         """The number of the first entry at that time or later: time never runs backward in a journal."""
+        if self._archive is not None and (archived := self._archive.first_since(since_ms)) is not None:
+            return archived
         first = yield from self._range(0, None, 1)
         newest = yield from self._store.ask("range", ["newest"])
         if not first or not newest[3]:

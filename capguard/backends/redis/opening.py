@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 from capguard.backends.base import Clock
 from capguard.backends.redis.backend import RedisBackend
 from capguard.backends.redis.target import read_client, read_url
 
-OPTIONS = ("connections", "deadline", "strict")
+_SECONDS = re.compile(r"[0-9]{1,3}(\.[0-9]{1,3})?", re.ASCII)
+
+OPTIONS = ("archive", "connections", "deadline", "strict")
 
 
 def open_url(url: str, namespace: str, clock: Clock) -> RedisBackend:
-    """A URL with options: `connections` (at most at once, 64), `deadline` (seconds, 0.25), `strict` (1).
+    """A URL with options: `connections` (at most at once, 64), `deadline` (seconds; the policy's), `strict` (1),
+    `archive` (the file that `capguard archive` has moved the journal's older part to).
 
     Raises ValueError that names what is wrong, without the password.
     """
     target, options = read_url(url)
     if unknown := options.keys() - set(OPTIONS):
         raise ValueError(f"{target}: unknown option {', '.join(sorted(unknown))}; allowed: {', '.join(OPTIONS)}")
-    deadline, connections = options.get("deadline", "0.25"), options.get("connections", "64")
-    if not re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,3})?", deadline, re.ASCII) or float(deadline) == 0:
+    deadline, connections = options.get("deadline"), options.get("connections", "64")
+    if deadline is not None and (not _SECONDS.fullmatch(deadline) or float(deadline) == 0):
         raise ValueError(f"{target}: deadline {deadline!r:.20}; allowed: seconds, more than 0, below 1000")
     if not re.fullmatch(r"[1-9][0-9]{0,4}", connections, re.ASCII):
         raise ValueError(f"{target}: connections {connections!r:.20}; allowed: 1 to 99999")
@@ -30,8 +34,9 @@ def open_url(url: str, namespace: str, clock: Clock) -> RedisBackend:
         namespace=namespace,
         clock=clock,
         strict=strict,
-        deadline=float(deadline),
+        deadline=None if deadline is None else float(deadline),
         connections=int(connections),
+        archive=Path(options["archive"]).absolute() if options.get("archive") else None,
     )
 
 

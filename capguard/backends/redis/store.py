@@ -61,11 +61,23 @@ class Store:
         self._clock = clock
         self._strict = strict
         self._seen: Seen | None = None
+        self._recalled: Seen | None = None
+        self.weak: Sequence[str] = ()
 
     @property
     def size(self) -> int:
         """How many buckets it has, as far as is known."""
         return self._seen.size if self._seen else 0
+
+    def seen(self) -> Sequence[Any] | None:
+        """What is known of it, as JSON."""
+        seen = self._seen
+        return None if seen is None else (seen.epoch, seen.seq, text(seen.mark), seen.size)
+
+    def recall(self, seen: Sequence[Any]) -> None:
+        """What an earlier process of this host had seen: the first step holds the store to it."""
+        epoch, seq, mark, size = seen
+        self._recalled = Seen(epoch, seq, mark.encode(), size)
 
     def ask(
         self, name: str, args: Sequence[Any] = (), *, own: str = "", rows: tuple[str, ...] = (), skip: bool = False
@@ -111,7 +123,7 @@ class Store:
             keys = (*self.keys.fixed, *(self.keys.bucket(number) for number in range(size)))
             reply = yield from self._run("accept", nothing, keys, (b"", b"", epoch))
             if reply[0] == b"accepted":
-                self._seen = None  # to be met again
+                self._seen = self._recalled = None  # to be met again
                 return int(reply[1])
             size = reply[1]
         raise BackendUnavailable(f"the store {self.keys.prefix} goes on changing; stop what uses it first")
@@ -145,11 +157,12 @@ class Store:
         _, found, seq, mark, size, version, info = reply
         self._flags = version >= _VERSION_7
         self._check(weaknesses(text(info)))
-        self._seen = seen = Seen(text(found), seq, mark, size)
+        self._seen = seen = self._recalled or Seen(text(found), seq, mark, size)
         return seen
 
     def _check(self, weak: Sequence[str]) -> None:
         """Say what of the server's settings weakens a promise; with `strict`, refuse such a server."""
+        self.weak = weak
         if weak and self._strict:
             raise BackendUnavailable(f"strict: {'; '.join(weak)}")
         for each in weak:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from capguard.ledger.caps import Leg, MeterState, Move
-from capguard.ledger.commands import Alerts, Journal, Refusals
+from capguard.ledger.commands import NOTES, NOTES_KEPT_MS, Alerts, Journal, Refusals
 from capguard.ledger.decide import MINUTE_MS
 from capguard.ledger.outcomes import NEVER, Alert, Line, Made, Record, RefusalCount, Revised
 
@@ -67,6 +67,15 @@ WHERE (at, key, period, ppm) > (:at, :key, :period, :ppm)
 ORDER BY at, key, period, ppm LIMIT :limit
 """
 
+_NOTE = """
+INSERT INTO note (topic, writer, at, body) VALUES (?, ?, ?, ?)
+ON CONFLICT (topic, writer) DO UPDATE SET at = excluded.at, body = excluded.body
+"""
+_NOTES = "SELECT writer, body FROM note WHERE topic = ? ORDER BY at DESC, writer"
+_OLD_NOTES = """
+DELETE FROM note WHERE topic = :topic AND (at <= :since OR writer NOT IN
+  (SELECT writer FROM note WHERE topic = :topic ORDER BY at DESC, writer LIMIT :most))
+"""
 _PROFILE = "SELECT revision, body FROM profile WHERE user = ?"
 _PUT_PROFILE = """
 INSERT INTO profile (user, revision, body) VALUES (?, ?, ?)
@@ -199,6 +208,13 @@ class SQLiteBooks:
 
     def deny(self, leg: Leg, minute_ms: int) -> None:
         self._run(_DENY, (leg.meter, minute_ms, leg.cap, leg.scope))
+
+    def put_note(self, topic: str, writer: str, note: Mapping[str, Any], now_ms: int) -> None:
+        self._run(_NOTE, (topic, writer, now_ms, _encode(note)))
+        self._run(_OLD_NOTES, {"topic": topic, "since": now_ms - NOTES_KEPT_MS, "most": NOTES})
+
+    def notes(self, topic: str) -> Iterable[tuple[str, Mapping[str, Any]]]:
+        return [(writer, json.loads(body)) for writer, body in self._run(_NOTES, (topic,))]
 
     def refusals(self, page: Refusals) -> Iterable[RefusalCount]:
         since = None if page.since_ms is None else page.since_ms - MINUTE_MS

@@ -6,16 +6,20 @@ import os
 import sqlite3
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from capguard.backends.sqlite.ticket import Ticket
 from capguard.errors import BackendUnavailable
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 _JOURNAL_SIZE_LIMIT = 64 * 1024 * 1024
 _APPLICATION_ID = 0x43415047  # "CAPG"
+
+NEWEST = "SELECT seq, at, kind, id FROM entry ORDER BY seq DESC LIMIT 1"
+_ENTRY = "SELECT seq, at, kind, id FROM entry WHERE seq = ?"
 
 _pools: weakref.WeakSet[Connections] = weakref.WeakSet()
 _inherited: list[
@@ -27,6 +31,7 @@ class Session:
     """One connection, and its place in the queue of writers."""
 
     def __init__(self, path: Path, *, timeout: float):
+        self._busy_ms = round(timeout * 1000)
         self.ticket = Ticket(f"{path}.lock")
         try:
             self.connection = sqlite3.connect(
@@ -48,6 +53,13 @@ class Session:
         ):
             self.connection.execute(f"PRAGMA {pragma}")
 
+    def wait_at_most(self, seconds: float) -> None:
+        """How long the next transaction waits for writers that stand in no line, to a tenth of a second."""
+        busy_ms = max(1, -(-round(seconds * 1000) // 100) * 100)
+        if busy_ms != self._busy_ms:
+            self._busy_ms = busy_ms
+            self.connection.execute(f"PRAGMA busy_timeout = {busy_ms}")
+
     def close(self) -> None:
         self.connection.close()
         self.ticket.close()
@@ -62,6 +74,7 @@ class Connections:
         self._synchronous = synchronous
         self._free: list[Session] = []
         self._ready = False
+        self.recalled: Sequence[Any] | None = None
         self._file: tuple[int, int] | None = None
         self._opening = threading.Lock()
         _pools.add(self)
@@ -120,9 +133,21 @@ class Connections:
             try:
                 session.set_up(self._synchronous)
                 _prepare(session.connection, self.path)
+                self._check_recalled(session.connection)
             finally:
                 session.ticket.give_back()
             self._ready = True
+
+    def _check_recalled(self, connection: sqlite3.Connection) -> None:
+        """A file that is there and does not have the entry that this host saw last is an older one."""
+        if self.recalled is None or connection.execute(NEWEST).fetchone() is None:
+            return
+        seq, *_ = self.recalled
+        if connection.execute(_ENTRY, (seq,)).fetchone() != tuple(self.recalled):
+            raise BackendUnavailable(
+                f"{self.path} has lost state: it does not have entry {seq}, which was there before; put the newer file"
+                " back, or go on with what is left: capguard recover --accept-loss"
+            )
 
     def _after_fork(self) -> None:
         _inherited.extend(self._free)

@@ -78,3 +78,12 @@ CREATE TABLE alert (
   PRIMARY KEY (key, period, ppm)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX alert_at ON alert (at);
+
+-- What processes tell each other, the last word of each on a topic. No part of the books.
+CREATE TABLE note (
+  topic  TEXT    NOT NULL,
+  writer TEXT    NOT NULL,
+  at     INTEGER NOT NULL,
+  body   TEXT    NOT NULL,                        -- JSON
+  PRIMARY KEY (topic, writer)
+) STRICT, WITHOUT ROWID;

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from capguard.arguments import Request, read_request
+from capguard.arguments import Request, read_request, tier_in
 from capguard.call import Call
 from capguard.guard import Guard
 from capguard.identity import Identity
-from capguard.integrations.litellm import images
 from capguard.integrations.litellm.failures import nothing_billed
 from capguard.integrations.litellm.functions import Function
 
@@ -24,7 +23,6 @@ class Asked(NamedTuple):
     @classmethod
     def of(
         cls,
-        guard: Guard,
         function: Function,
         kwargs: Mapping[str, Any],
         identity: Identity,
@@ -37,11 +35,8 @@ class Asked(NamedTuple):
         Raises ValueError for arguments that no call can have.
         """
         model = model or kwargs.get("model")
-        known = images.known(guard, model, kwargs) if function.is_image else {}
-        asks = known or function.prompt(kwargs)
-        return cls(
-            function, kwargs, read_request({"model": model, "identity": identity, **asks}, rewritable=rewritable)
-        )
+        asks = {"model": model, "identity": identity, **function.prompt(kwargs), **tier_in(kwargs)}
+        return cls(function, kwargs, read_request(asks, rewritable=rewritable, draws=function.is_image))
 
     @property
     def streams(self) -> bool:
@@ -59,11 +54,15 @@ class Asked(NamedTuple):
 
     def arguments(self, call: Call) -> dict[str, Any]:
         """What to pass to LiteLLM: the model that was chosen, the limit, and an id by which a callback knows us."""
-        arguments = {**self.kwargs, **self.chosen(call)}
-        if self.hides_usage:
-            arguments["stream_options"] = {**(self.kwargs.get("stream_options") or {}), "include_usage": True}
+        arguments = {**self.kwargs, **self.chosen(call), **self.usage_asked_for()}
         arguments.setdefault("litellm_call_id", call.id)
         return arguments
+
+    def usage_asked_for(self) -> dict[str, Any]:
+        """What makes a stream report its usage that would not."""
+        if not self.hides_usage:
+            return {}
+        return {"stream_options": {**(self.kwargs.get("stream_options") or {}), "include_usage": True}}
 
     def chosen(self, call: Call) -> dict[str, Any]:
         """What the decision changes: the model after a downgrade, the output limit after a clamp."""

@@ -16,7 +16,7 @@ def attempt(guard: Guard, asked: Asked, function: Callable[..., Any]) -> Any:
     with asked.call(guard) as call:
         arguments = asked.arguments(call)
         COVERED.put(arguments["litellm_call_id"], None)
-        return record(guard, asked, call, function(**arguments))
+        return record(asked, call, function(**arguments))
 
 
 async def aattempt(guard: Guard, asked: Asked, function: Callable[..., Awaitable[Any]]) -> Any:
@@ -24,4 +24,4 @@ async def aattempt(guard: Guard, asked: Asked, function: Callable[..., Awaitable
     async with asked.call(guard) as call:
         arguments = asked.arguments(call)
         COVERED.put(arguments["litellm_call_id"], None)
-        return arecord(guard, asked, call, await function(**arguments))
+        return arecord(asked, call, await function(**arguments))

@@ -85,7 +85,7 @@ class CapguardCallback(CustomLogger):
     async def async_post_call_success_deployment_hook(self, request_data: Any, response: Any, call_type: Any) -> None:
         """After each attempt that answered, before its caller sees the answer."""
         if (attempt := self._attempts.take(request_data)) is not None:
-            record_whole(self.guard, attempt.asked, attempt.call, response)
+            record_whole(attempt.call, response)
             await attempt.call.afinish()
 
     async def async_post_call_failure_deployment_hook(
@@ -102,7 +102,7 @@ class CapguardCallback(CustomLogger):
     async def async_log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
         """Later: streams that came to their end, and answers from LiteLLM's cache."""
         if (attempt := self._attempts.take(kwargs)) is not None:
-            late.record(self.guard, attempt, kwargs, response_obj)
+            late.record(attempt, kwargs, response_obj)
             await attempt.call.afinish()
 
     async def async_log_failure_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
@@ -113,7 +113,7 @@ class CapguardCallback(CustomLogger):
     def log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
         """After a sync call, in a thread of LiteLLM: `responses` came past the hook, the others are to be booked."""
         if (attempt := self._attempts.take(kwargs)) is not None:
-            late.record(self.guard, attempt, kwargs, response_obj)
+            late.record(attempt, kwargs, response_obj)
             attempt.call.finish()
         elif observed.is_sync(kwargs) and kwargs.get("litellm_call_id") not in COVERED:
             self._once.warn(
@@ -146,9 +146,7 @@ class CapguardCallback(CustomLogger):
             self._attempts.take(kwargs)
             open_attempt.call.release()
             await open_attempt.call.afinish()
-        asked = Asked.of(
-            self.guard, function, given, self.identity(given), model=model, rewritable=self._is_rewritable(kwargs)
-        )
+        asked = Asked.of(function, given, self.identity(given), model=model, rewritable=self._is_rewritable(kwargs))
         call = asked.call(self.guard)
         await call.abegin()
         self._attempts.put(Attempt(asked, call), record_of(kwargs))

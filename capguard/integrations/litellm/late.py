@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from capguard.guard import Guard
 from capguard.integrations.litellm.attempts import Attempt
 from capguard.integrations.litellm.replies import is_cached, record_whole
 from capguard.pricing.fields import get
 
 
-def record(guard: Guard, attempt: Attempt, kwargs: Mapping[str, Any], reply: Any) -> None:
+def record(attempt: Attempt, kwargs: Mapping[str, Any], reply: Any) -> None:
     """Record it; finishing the call books it."""
     asked, call = attempt.asked, attempt.call
     if kwargs.get("cache_hit") is True or is_cached(reply):
@@ -20,7 +19,7 @@ def record(guard: Guard, attempt: Attempt, kwargs: Mapping[str, Any], reply: Any
         call.read_along().feed(_last_chunk(reply))
         call.stream_ended()
     else:
-        record_whole(guard, asked, call, reply)
+        record_whole(call, reply)
 
 
 def _last_chunk(reply: Any) -> Any:

@@ -5,29 +5,26 @@ from __future__ import annotations
 from typing import Any
 
 from capguard.call import Call
-from capguard.guard import Guard
-from capguard.integrations.litellm import images
 from capguard.integrations.litellm.asked import Asked
 from capguard.integrations.litellm.streams import AsyncChunks, SyncChunks
 from capguard.pricing.fields import get
-from capguard.pricing.responses import read_usage
 
 
-def record(guard: Guard, asked: Asked, call: Call, reply: Any) -> Any:
+def record(asked: Asked, call: Call, reply: Any) -> Any:
     """Record a reply; a stream comes back metered. An inner layer that charges this call is not disturbed."""
     if asked.streams and hasattr(reply, "__next__"):
         _record_cache(call, reply)
         return SyncChunks(call.metered_sync(reply), reply, hides_usage=asked.hides_usage)
-    record_whole(guard, asked, call, reply)
+    record_whole(call, reply)
     return reply
 
 
-def arecord(guard: Guard, asked: Asked, call: Call, reply: Any) -> Any:
+def arecord(asked: Asked, call: Call, reply: Any) -> Any:
     """As `record`, for a reply of an async function."""
     if asked.streams and hasattr(reply, "__anext__"):
         _record_cache(call, reply)
         return AsyncChunks(call.metered_async(reply), reply, hides_usage=asked.hides_usage)
-    record_whole(guard, asked, call, reply)
+    record_whole(call, reply)
     return reply
 
 
@@ -41,14 +38,11 @@ def _record_cache(call: Call, reply: Any) -> None:
         call.answered_from_cache()
 
 
-def record_whole(guard: Guard, asked: Asked, call: Call, reply: Any) -> None:
+def record_whole(call: Call, reply: Any) -> None:
     """Record a reply that is no stream."""
     if call.recorded:
         return
-    cost = images.cost(guard, call.model, reply) if asked.function.is_image else None
     if is_cached(reply):
         call.answered_from_cache()
-    elif cost is not None and read_usage(reply) is None:
-        call.settle(cost=cost)
     else:
         call.settle(reply)

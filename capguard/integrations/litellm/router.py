@@ -131,9 +131,9 @@ class CappedRouter:
             arguments = {**asked.arguments(call), **_alone(function, kwargs), "model": deployment.id}
             COVERED.put(arguments["litellm_call_id"], None)
             if sync:  # in a loop that was made for this call: nobody else waits in it
-                return record(self._guard, asked, call, self._sync(function, deployment)(**arguments))
+                return record(asked, call, self._sync(function, deployment)(**arguments))
             reply = await getattr(self.router, f"a{function.name}")(**arguments)
-            return arecord(self._guard, asked, call, reply)
+            return arecord(asked, call, reply)
 
     def _sync(self, function: Function, deployment: Deployment) -> Callable[..., Any]:
         """The Router's sync function; its `text_completion` names the group to the provider: there it is LiteLLM's."""
@@ -145,7 +145,7 @@ class CappedRouter:
         self, stack: AsyncExitStack, function: Function, identity: Identity, picked: Deployment, kwargs: dict[str, Any]
     ) -> tuple[Asked, Call, Deployment]:
         """Reserve at the model of the deployment that was picked, or of a cheaper one that a cap leads to."""
-        asked = Asked.of(self._guard, function, kwargs, identity, model=picked.model)
+        asked = Asked.of(function, kwargs, identity, model=picked.model)
         call = await stack.enter_async_context(asked.call(self._guard))
         if call.model == picked.model or call.model is None:
             return asked, call, picked
@@ -155,7 +155,7 @@ class CappedRouter:
         self._say_unserved(call.model)
         call.release()
         await stack.aclose()
-        asked = Asked.of(self._guard, function, kwargs, identity, model=picked.model, rewritable=False)
+        asked = Asked.of(function, kwargs, identity, model=picked.model, rewritable=False)
         return asked, await stack.enter_async_context(asked.call(self._guard)), picked
 
     def _say_unserved(self, model: str) -> None:

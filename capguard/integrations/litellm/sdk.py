@@ -118,4 +118,4 @@ class CappedLiteLLM:
 
     def _asked(self, function: Function, kwargs: dict[str, Any], identity: Identity | None) -> Asked:
         base = kwargs.get("base_model")  # an Azure deployment may bear any name: its price is that of its base model
-        return Asked.of(self.guard, function, kwargs, who.said(identity, kwargs), model=base, rewritable=base is None)
+        return Asked.of(function, kwargs, who.said(identity, kwargs), model=base, rewritable=base is None)

@@ -27,7 +27,7 @@ class _Chunks:
         return getattr(self._stream, name)
 
     def _hides(self, chunk: Any) -> bool:
-        return self._hides_usage and bool(get(chunk, "usage")) and not any(map(_says, items_of(get(chunk, "choices"))))
+        return self._hides_usage and is_only_usage(chunk)
 
 
 class SyncChunks(_Chunks):
@@ -83,6 +83,11 @@ class AsyncChunks(_Chunks):
 
     async def __aexit__(self, *_exc: object) -> None:
         await self.aclose()
+
+
+def is_only_usage(chunk: Any) -> bool:
+    """Whether a chunk bears the usage of its stream and nothing else."""
+    return bool(get(chunk, "usage")) and not any(map(_says, items_of(get(chunk, "choices"))))
 
 
 def _says(choice: Any) -> bool:

@@ -6,10 +6,9 @@ import copy
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from capguard.arguments import read_request
+from capguard.arguments import read_request, tier_in
 from capguard.call import Call
 from capguard.guard import Guard
-from capguard.integrations.sdk import pieces
 from capguard.integrations.sdk.endpoint import Endpoint
 
 
@@ -37,10 +36,8 @@ class Asked(NamedTuple):
 
     def call(self, guard: Guard, who: Mapping[str, Any]) -> Call:
         """The call, to be entered. Raises ValueError for arguments that no call can have."""
-        asks = pieces.held(guard, self) if self.endpoint.by_piece else None
-        rewritable = self.model is not None
-        asked = {"model": self.model, **(self.endpoint.asks(self.body) if asks is None else asks), **who}
-        return Call(guard, read_request(asked, rewritable=rewritable))
+        asked = {"model": self.model, **self.endpoint.asks(self.body), **tier_in(self.body), **who}
+        return Call(guard, read_request(asked, rewritable=self.model is not None, draws=self.endpoint.draws))
 
     def decided(self, call: Call) -> Any:
         """The request to send: the model that was chosen, its limit, and the usage asked for where it streams."""

@@ -66,7 +66,7 @@ class AsyncTap(Body):
             return
         self.ended = True
         if self.is_stream:
-            await self.call.abook(self.call.end_stream(None, whole=whole))
+            await self.call.afinish_stream(whole=whole)
         else:
             await self.call.abegin()
             self.record()

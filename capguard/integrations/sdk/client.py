@@ -84,7 +84,7 @@ class Capping:
         return asked.call(self.guard or default_guard(), self.who)
 
     def _replies(self, asked: Asked, call: Call) -> Replies:
-        return Replies(self.guard or default_guard(), asked, call, self.on_stream_exceeded)
+        return Replies(asked, call, self.on_stream_exceeded)
 
     def _warn(self, url: str) -> None:
         """Once for each endpoint: what is billed there is in no meter."""

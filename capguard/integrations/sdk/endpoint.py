@@ -16,14 +16,14 @@ class Endpoint:
     """One endpoint that bills: `reads` maps an argument of `Guard.call` to the field of the body that says it.
 
     `limits` are its names for the output limit, none where it has none. `usage_on_request`: its streams report their
-    usage only where `stream_options` ask for it. `by_piece`: sold by the image, where the policy has such a price.
+    usage only where `stream_options` ask for it. `draws`: its replies are images.
     """
 
     path: str
     reads: Mapping[str, str] = field(default_factory=dict)
     limits: tuple[str, ...] = ()
     usage_on_request: bool = False
-    by_piece: bool = False
+    draws: bool = False
 
     def asks(self, body: Body) -> dict[str, Any]:
         """The arguments of `Guard.call` that say what `body` asks."""

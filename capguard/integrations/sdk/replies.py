@@ -8,8 +8,6 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from capguard.call import Call
-from capguard.guard import Guard
-from capguard.integrations.sdk import pieces
 from capguard.integrations.sdk.asked import Asked
 from capguard.integrations.sdk.atap import AsyncTap
 from capguard.integrations.sdk.tap import Tap
@@ -19,7 +17,6 @@ from capguard.pricing.responses import read_usage
 class Replies(NamedTuple):
     """Books one call by its reply, which goes on to the caller as it came."""
 
-    guard: Guard
     asked: Asked
     call: Call
     on_stream_exceeded: str
@@ -29,7 +26,7 @@ class Replies(NamedTuple):
         if (unread := _unread(reply)) is not None:
             Tap(self, unread)
         else:
-            self.settle(_body(reply))
+            self.call.settle(_body(reply))
         return reply
 
     def atake(self, reply: Any) -> Any:
@@ -37,21 +34,12 @@ class Replies(NamedTuple):
         if (unread := _unread(reply)) is not None:
             AsyncTap(self, unread)
         else:
-            self.settle(_body(reply))
+            self.call.settle(_body(reply))
         return reply
 
-    def settle(self, reply: Any) -> None:
-        """Record what a whole reply says: its usage, else its pieces, else what was expected."""
-        if read_usage(reply) is None and self.asked.endpoint.by_piece:
-            cost = pieces.cost(self.guard, self.asked.model, reply)
-            if cost is not None:
-                self.call.settle(cost=cost)
-                return
-        self.call.settle(reply)
-
     def settle_body(self, body: bytes) -> None:
-        """As `settle`, by the bytes of a body. One that is no JSON, as sound is, tells nothing."""
-        self.settle(_json(body))
+        """Record what the bytes of a whole reply say. One that is no JSON, as sound is, tells nothing."""
+        self.call.settle(_json(body))
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from capguard.dropped import outside_the_collector
 from capguard.integrations.sdk.body import Body
 
 if TYPE_CHECKING:
@@ -65,8 +66,11 @@ class Tap(Body):
             return
         self.ended = True
         if self.is_stream:
-            self.call.book(self.call.end_stream(None, whole=whole))
+            self.call.finish_stream(whole=whole)
         else:
-            self.call.begin()
-            self.record()
-            self.call.finish()
+            outside_the_collector(self._book_body)
+
+    def _book_body(self) -> None:
+        self.call.begin()
+        self.record()
+        self.call.finish()

@@ -25,6 +25,7 @@ from capguard.ledger.outcomes import (
     Released,
     Revised,
     Settled,
+    Shared,
     Stale,
     Steered,
     Superseded,
@@ -161,6 +162,11 @@ def _refusals(outcome: RefusalCounts) -> str:
 def _alerts(outcome: AlertRows) -> str:
     rows = (f"{row.cap}:{_percent(row.ppm)}@{_seconds(row.at_ms)}" for row in outcome.rows)
     return " ".join(["alerts", *rows])
+
+
+@_told.register
+def _shared(outcome: Shared) -> str:
+    return " ".join(["notes", *(str(note["said"]) for note in outcome.notes)])
 
 
 @_told.register

@@ -10,7 +10,8 @@ from capguard.testing.provider.reply import Json, Reply
 
 
 def _plain(reply: Reply) -> Json:
-    message = {"role": "assistant", "content": reply.text, "refusal": None}
+    used = _tool_calls(reply)
+    message = {"role": "assistant", "content": None, "tool_calls": used} if used else _said(reply)
     choice = {"message": message, "logprobs": None, "finish_reason": _finish(reply)}
     return {
         **_head(reply, "chat.completion"),
@@ -36,9 +37,26 @@ def _events(reply: Reply) -> Iterator[bytes]:
 
 def _deltas(reply: Reply) -> Iterator[tuple[Json, str | None]]:
     yield {"role": "assistant", "content": "", "refusal": None}, None
-    for piece in reply.pieces():
+    if used := _tool_calls(reply):
+        yield {"tool_calls": [{"index": index, **call} for index, call in enumerate(used)]}, None
+    for piece in () if used else reply.pieces():
         yield {"content": piece}, None
     yield {}, _finish(reply)
+
+
+def _said(reply: Reply) -> Json:
+    return {"role": "assistant", "content": reply.text, "refusal": None}
+
+
+def _tool_calls(reply: Reply) -> list[Json]:
+    """The first tool of the call, without arguments, while the settings want more of its results."""
+    tools, results = reply.request.get("tools"), 0
+    for message in reply.request["messages"]:
+        results = 0 if message.get("role") == "user" else results + (message.get("role") == "tool")
+    if not tools or results >= reply.settings.tool_rounds:
+        return []
+    function = {"name": tools[0]["function"]["name"], "arguments": "{}"}
+    return [{"id": f"call_{reply.id}", "type": "function", "function": function}]
 
 
 def _head(reply: Reply, kind: str) -> Json:
@@ -53,6 +71,8 @@ def _head(reply: Reply, kind: str) -> Json:
 
 
 def _finish(reply: Reply) -> str:
+    if _tool_calls(reply):
+        return "tool_calls"
     return "length" if reply.truncated else "stop"
 
 

@@ -38,6 +38,8 @@ class Settings:
     """Fail this many calls, then succeed. 0 with a `fail_status`: fail all."""
     disconnect_after: int | None = None
     """Drop the connection after this many pieces of text. A plain reply is one piece: 0 drops it."""
+    tool_rounds: int = 0
+    """OpenAI chat: the first tool of a call is used until so many results stand after the last message of the user."""
     model_suffix: str = ""
     """Added to the model that the reply names: "-2024-08-06"."""
 
@@ -109,6 +111,7 @@ _RULES: dict[str, tuple[str, Callable[[object], bool]]] = {
     "fail_status": ("a status from 400 to 599, or None", _is_failure),
     "fail_first": _COUNT,
     "disconnect_after": _COUNT_OR_NONE,
+    "tool_rounds": _COUNT,
     "model_suffix": ("a text", lambda value: isinstance(value, str)),
 }
 

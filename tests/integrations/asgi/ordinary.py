@@ -35,8 +35,8 @@ from capguard.integrations.openai import cap
 from tests.kit import ASK, PRICES
 
 CALL: dict[str, Any] = {"model": "big", **ASK}
-POLICY = {"prices": PRICES, "caps": [{"id": "monthly", "limit": "0.00899"}]}
-"""Room for four calls of 0.00212 at once."""
+POLICY = {"prices": PRICES, "caps": [{"id": "monthly", "limit": "0.00899"}], "failure": {"deadline": 10}}
+"""Room for four calls of 0.00212 at once. A machine that is busy with other tests is no store that is away."""
 
 
 class Stamp(BaseHTTPMiddleware):

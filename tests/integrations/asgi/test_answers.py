@@ -23,6 +23,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from capguard import BackendUnavailable, CapExceeded, Guard, carry
 from capguard.integrations.asgi import CapguardMiddleware
 from capguard.testing.provider import Served
+from tests.integrations.asgi.ordinary import application
 from tests.kit import ASK, spent
 
 CALL = {"model": "big", **ASK}
@@ -427,6 +428,23 @@ def test_fastapi_with_late_authentication(guard: Guard, sync_client: Any):
 
 
 # headers of responses
+
+
+@pytest.mark.parametrize("path", ["/echo?a=1", "/json", "/events", "/pool", "/redirect", "/file", "/nowhere"])
+def test_nothing_but_the_documented_headers_is_added(path: str, opened: Any, fake: Served):
+    """Status, body and every other header, in their order, are the application's."""
+    guard = opened({"caps": [{"id": "c", "limit": 4, "public": True}]})
+    plain = application(False, fake.url, guard)
+    capped = CapguardMiddleware(plain, guard, identify=lambda scope: {"user": "ada"}, headers=True)
+    answers = [TestClient(app).get(path, follow_redirects=False) for app in (plain, capped)]
+    bare, told = (answer.headers.raw for answer in answers)
+    assert (answers[1].status_code, answers[1].content) == (answers[0].status_code, answers[0].content)
+    assert [each for each in told if not each[0].startswith(b"x-capguard-")] == bare
+    assert {name for name, _ in told} - {name for name, _ in bare} == {
+        b"x-capguard-used",
+        b"x-capguard-reset",
+        b"x-capguard-remaining",
+    }
 
 
 def test_headers_tell_what_is_used(opened: Any, at: str):

@@ -25,7 +25,7 @@ ENVIRONMENT = {"PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "0"}  # Starlette list
 @pytest.fixture(scope="module")
 def ports(provider: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, int]]:
     """The ordinary application without the middleware, and twice with it on one ledger."""
-    ledger = f"sqlite:///{tmp_path_factory.mktemp('asgi')}/ledger.db"
+    ledger = f"sqlite:///{tmp_path_factory.mktemp('asgi')}/ledger.db?timeout=30"
     wanted = {"without": "memory://", "with": ledger, "again": ledger}
     ports = {name: free_port() for name in wanted}
     with ExitStack() as stack:
@@ -40,7 +40,8 @@ def ports(provider: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterato
                 provider.url,
                 url,
             ]
-            process = subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT)
+            state = {"CAPGUARD_STATE": str(tmp_path_factory.getbasetemp() / "uvicorn-state")}
+            process = subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT | state)
             stack.callback(process.wait)
             stack.callback(process.terminate)
         for port in ports.values():
@@ -118,13 +119,14 @@ def test_transparent_for_websockets(ports: dict[str, int]):
 @pytest.mark.parametrize(("servers", "user"), [(["with"], "one-process"), (["with", "again"], "two-processes")])
 async def test_fifty_requests_room_for_four(servers: list[str], user: str, ports: dict[str, int], fake: Served):
     """Exactly four reach the provider, from one process or two; the others are told so."""
-    fake.provider.set(input_tokens=10, output_tokens=100, latency=1.5)
+    fake.provider.set(input_tokens=10, output_tokens=100, latency=0.5)
     async with httpx.AsyncClient(limits=httpx.Limits(max_connections=60), timeout=60) as http:
         urls = [f"{at(ports[servers[number % len(servers)]])}/chat" for number in range(50)]
         answers = await asyncio.gather(*(http.get(url, headers={"x-user": user}) for url in urls))
     refused = [answer for answer in answers if answer.status_code == 429]
     assert (len(refused), fake.provider.calls) == (46, 4)
-    assert {answer.json()["error"]["reason"] for answer in refused} == {"in_flight"}
+    reasons = {answer.json()["error"]["reason"] for answer in refused}
+    assert reasons <= {"in_flight", "exhausted"}, "on a slow machine some come when the four have been booked"
 
 
 @pytest.mark.parametrize("path", ["/stream", "/stream-sync"])

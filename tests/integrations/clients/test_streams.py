@@ -63,6 +63,7 @@ def test_a_stream_that_is_given_up(
         stream.close() if ending == "close" else None
     del stream
     gc.collect()
+    guard.flush()
     assert (kinds(guard), last(guard).flags) == (["reserve", "settle"], ("counted", "uncertain"))
     assert Decimal("0.0002") < last(guard).cost < Decimal("0.002")
     assert held(guard) == 0

@@ -14,6 +14,8 @@ import pytest
 
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # read when LiteLLM is imported: no look at the network
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+for pause in ("INITIAL_RETRY_DELAY", "JITTER"):  # of its Router, in seconds
+    os.environ.setdefault(pause, "0.001")
 
 litellm = pytest.importorskip("litellm")
 litellm.suppress_debug_info = True

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.documents import blocks, workplace
+from tests.scripts import assert_in_order, run_script
+
+__all__ = ["workplace"]  # a fixture
 
 ROOT = Path(__file__).parents[3]
 
@@ -37,12 +43,26 @@ PRINTS = {
 }
 
 
-@pytest.mark.timeout(400)
-@pytest.mark.parametrize("name", PRINTS)
-def test_example(name: str, tmp_path: Path):
+def test_the_page(workplace: Path):
+    """The Python blocks of docs/litellm.md, as one script."""
+    script = workplace / "page.py"
+    page = ROOT / "docs" / "litellm.md"
+    script.write_text("\n".join(text for language, text in blocks(page) if language == "python"), encoding="utf-8")
+    runpy.run_path(str(script), run_name="__main__")
+
+
+@pytest.mark.parametrize("name", [name for name in PRINTS if "/" not in name])
+def test_example(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]):
     """From any directory, with no key and no setting, and leaving nothing behind."""
-    if name.startswith("litellm_proxy"):
-        pytest.importorskip("mcp", reason="the proxy needs litellm[proxy]")
+    assert_in_order(PRINTS[name], run_script(ROOT / "examples" / name, tmp_path, monkeypatch, capfd))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.timeout(400)
+def test_the_example_of_the_proxy(tmp_path: Path):
+    """The same, in a process that starts the proxy."""
+    name = "litellm_proxy/run.py"
+    pytest.importorskip("mcp", reason="the proxy needs litellm[proxy]")
     environment = {key: value for key, value in os.environ.items() if not key.endswith("_API_KEY")}
     environment["PYTHONPATH"] = os.pathsep.join([*_before(), str(ROOT)])
     done = subprocess.run(
@@ -55,10 +75,7 @@ def test_example(name: str, tmp_path: Path):
         timeout=350,
     )
     assert done.returncode == 0, done.stderr
-    at = 0
-    for line in PRINTS[name]:
-        at = done.stdout.find(line, at)
-        assert at >= 0, f"{line!r} is missing or out of order in:\n{done.stdout}"
+    assert_in_order(PRINTS[name], done.stdout)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -45,12 +45,8 @@ async def test_allowed(target: str, path: Path, fake: Served, opened: Opened):
     assert reply
     assert fake.provider.calls == 1
     assert kinds(guard) == ["reserve", "settle"]
-    assert (last(guard).cost, last(guard).flags, last(guard).user) == (Decimal(path.cost), entry_flags(path), "u1")
+    assert (last(guard).cost, last(guard).flags, last(guard).user) == (Decimal(path.cost), (), "u1")
     assert held(guard) == 0
-
-
-def entry_flags(path: Path) -> tuple[str, ...]:
-    return ("partly_priced",) if path.model == "paint" else ()
 
 
 @every_target

@@ -21,6 +21,7 @@ for needed in ("fastapi", "mcp", "apscheduler", "websockets"):
 pytestmark = pytest.mark.timeout(400)
 
 POLICY: dict[str, Any] = {
+    "failure": {"deadline": 10},  # a machine that is busy with other tests is no store that is away
     "default_plan": "free",
     "prices": {
         "openai/gpt-big": {"input": 10, "output": 20},
@@ -154,8 +155,7 @@ def test_allowed(way: Way, proxy: Proxy, fake: Served, user: str):
     """One call reaches the provider; it is booked at what it cost, for the user that the proxy authenticated."""
     assert way.run(proxy, f"sk-{user}-free")
     (ended,) = proxy.booked(user)
-    flags = ("given",) if way.model == "paint" else ()
-    assert (fake.provider.calls, ended.kind, ended.cost, ended.flags) == (1, "settle", Decimal(way.cost), flags)
+    assert (fake.provider.calls, ended.kind, ended.cost, ended.flags) == (1, "settle", Decimal(way.cost), ())
     assert proxy.guard.status(user=user).caps["monthly"].held == 0
 
 
@@ -212,6 +212,39 @@ def test_disconnected(way: Way, proxy: Proxy, fake: Served, user: str):
     assert proxy.guard.status(user=user).caps["monthly"].held == 0
 
 
+@pytest.mark.parametrize("way", [way for way in WAYS if way.name in ("chat", "messages")], ids=str)
+def test_a_client_that_does_not_wait(way: Way, proxy: Proxy, fake: Served, user: str):
+    """Its call goes on behind the proxy, and is booked at what it cost."""
+    fake.provider.set(latency=1)
+    with pytest.raises((openai.APITimeoutError, anthropic.APITimeoutError)):
+        way.run(proxy, f"sk-{user}-free", timeout=0.3)
+    (ended,) = proxy.booked(user)
+    assert (ended.kind, ended.cost) == ("settle", Decimal(way.cost))
+    assert proxy.guard.status(user=user).caps["monthly"].held == 0
+
+
+def test_a_stream_that_outgrows_its_hold_asks_for_more(proxy: Proxy, fake: Served, user: str):
+    """As everywhere: the provider went on beyond the call's limit."""
+    fake.provider.set(output_tokens=200)
+    assert WAYS[1].run(proxy, f"sk-{user}-free")
+    assert proxy.booked(user)[-1].cost == Decimal("0.0041")
+    assert "extend" in [entry.kind for entry in proxy.entries(user)]
+
+
+@every_way
+def test_headers_of_every_reply(way: Way, proxy: Proxy, fake: Served, user: str):
+    """In every API, plain and streamed."""
+    seen: list[Any] = []
+    sdk = anthropic if way.name.startswith("messages") else openai
+    with sdk.DefaultHttpxClient(event_hooks={"response": [seen.append]}) as http:
+        way.run(proxy, f"sk-{user}-free", http_client=http)
+        way.run(proxy, f"sk-{user}-down", http_client=http)
+    free, down = (answer.headers for answer in seen)
+    assert 0 < Decimal(free["x-capguard-remaining"]) < 5
+    assert "x-capguard-downgraded" not in free
+    assert down["x-capguard-downgraded"].endswith("-small")
+
+
 def test_headers(proxy: Proxy, fake: Served, user: str):
     """Replies say what is left, and which model served in the place of the one asked for."""
     reply = proxy.openai(f"sk-{user}-free").chat.completions.with_raw_response.create(
@@ -253,12 +286,28 @@ def test_when_to_come_again(proxy: Proxy, fake: Served, user: str):
     assert "x-should-retry" not in refused.value.response.headers
 
 
-@pytest.mark.parametrize("way", [way for way in WAYS if way.model == "big"], ids=str)
+@pytest.mark.parametrize("way", [way for way in WAYS if way.model == "big" and way.name != "text-stream"], ids=str)
 def test_fallback(way: Way, proxy: Proxy, fake: Served, user: str):
     """The dead deployment's hold is dropped; the fallback is held and booked at its own price."""
     assert way.run(proxy, f"sk-{user}-free", model="dead")
     ended = proxy.booked(user, 2)
     assert [(each.kind, each.cost) for each in ended] == [("release", 0), ("settle", Decimal("0.00005"))]
+
+
+def test_a_text_stream_has_no_fallback(proxy: Proxy, fake: Served, user: str):
+    """LiteLLM's Router tells of the dead deployment instead, with and without caps: its hold is dropped."""
+    with pytest.raises(openai.InternalServerError):
+        text(proxy.openai(f"sk-{user}-free"), model="dead", stream=True)
+    assert [ended.kind for ended in proxy.booked(user)] == ["release"]
+    assert proxy.guard.status(user=user).caps["monthly"].held == 0
+
+
+def test_streams_show_no_usage_that_was_not_asked_for(proxy: Proxy, fake: Served, user: str):
+    """They are made to report it for their booking."""
+    client = proxy.openai(f"sk-{user}-free")
+    for asked, shown in (({}, []), ({"stream_options": {"include_usage": True}}, [30])):
+        chunks = list(text(client, model="big", stream=True, **asked))
+        assert [each.usage.total_tokens for each in chunks if each.usage and each.usage.total_tokens] == shown
 
 
 def test_fallback_to_a_dear_model_is_gated(proxy: Proxy, fake: Served, user: str):

@@ -15,8 +15,9 @@ from capguard.default import default_is
 from capguard.integrations.litellm import CappedLiteLLM, host
 from capguard.integrations.litellm.bounded import Bounded
 from capguard.integrations.litellm.failures import nothing_billed
+from capguard.integrations.openai import cap
 from capguard.testing.provider import Served
-from tests.integrations.litellm.paths import MESSAGES, PRICES, every_target, inside, router_to
+from tests.integrations.litellm.paths import MESSAGES, PRICES, TARGETS, every_target, inside, router_to
 from tests.kit import held, kinds, last, spent
 
 Opened = Callable[..., Guard]
@@ -130,7 +131,6 @@ def test_usage_that_nobody_asked_for_is_not_shown(fake: Served, opened: Opened):
     assert isinstance(own.completion(**chat(fake, user="u1", stream=True)), litellm.CustomStreamWrapper)
 
 
-@pytest.mark.xfail(strict=True, reason="a price per request only: the reply's images are booked once, partly_priced")
 def test_images_by_the_piece(fake: Served, opened: Opened):
     """`n` images are held and booked at `n` times the price of a request."""
     guard = opened(POLICY)
@@ -150,6 +150,30 @@ def test_nested_layers_charge_once(fake: Served, opened: Opened):
 
     assert answer("u1")
     assert (kinds(guard), spent(guard), held(guard)) == (["reserve", "settle"], Decimal("0.0005"), 0)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_capped_client_inside_charges_once(stream: bool, fake: Served, opened: Opened):
+    """LiteLLM that is handed a client under caps: two layers, one reservation."""
+    guard = opened(POLICY)
+    with openai.OpenAI(base_url=fake.url, api_key="any", max_retries=0) as bare:
+        ask = {"model": "openai/big", "messages": MESSAGES, "max_tokens": 20, "user": "u1", "stream": stream}
+        reply = CappedLiteLLM(guard).completion(**ask, client=cap(bare, guard))
+        assert list(reply) if stream else reply
+    assert (fake.provider.calls, kinds(guard)) == (1, ["reserve", "settle"])
+    assert (spent(guard), held(guard)) == (Decimal("0.0005"), 0)
+
+
+@every_target
+def test_a_stream_that_outgrows_its_hold_asks_for_more(target: str, fake: Served, opened: Opened):
+    """As everywhere: the provider went on beyond the call's limit."""
+    fake.provider.set(output_tokens=200)
+    guard = opened(POLICY)
+    ask = {"model": "big", "messages": MESSAGES, "max_tokens": 20, "user": "u1", "stream": True}
+    assert list(TARGETS[target](guard, fake).completion(**ask))
+    assert kinds(guard)[0] == "reserve"
+    assert set(kinds(guard)[1:-1]) == {"extend"}
+    assert (spent(guard), held(guard)) == (Decimal("0.0041"), 0)
 
 
 @inside

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any
@@ -17,12 +16,17 @@ from capguard.integrations.litellm.callback import CapguardCallback
 from capguard.integrations.litellm.deployments import Deployments
 from capguard.integrations.litellm.functions import Function, function_of
 from capguard.integrations.litellm.gateway import answers, caller
+from capguard.integrations.litellm.gateway.kept import keep_headers
 from capguard.integrations.litellm.gateway.requests import Requests, notes
 from capguard.integrations.litellm.gateway.settings import Settings
+from capguard.integrations.litellm.streams import is_only_usage
 
 log = logging.getLogger("capguard")
 
 _DOWNGRADED = "capguard_downgraded"
+_HIDES_USAGE = "capguard_hides_usage"
+_STRIPS_USAGE = "_litellm_strip_stream_usage"
+"""Of LiteLLM, from 1.109 on: it asks for the usage itself and takes it out of text streams before a hook sees it."""
 _HOOKS = (
     "async_pre_call_hook",
     "async_post_call_failure_hook",
@@ -44,6 +48,7 @@ class ProxyCaps(CapguardCallback):
         host.require(CapguardCallback, _HOOKS, "CustomLogger")
         self._trust = (settings or Settings()).trust
         self._requests = Requests()
+        self._keeps_headers: bool | None = None
 
     async def async_pre_call_hook(self, user_api_key_dict: Any, cache: Any, data: Any, call_type: str) -> Any:
         """Before the Router: hold the call of this key's owner, or answer for the proxy."""
@@ -56,6 +61,7 @@ class ProxyCaps(CapguardCallback):
         try:
             data.update(await self._reserve(function, data, identity))
         except (CapguardError, ValueError) as error:
+            self._keep_headers()
             raise answers.refusal(error) from error
         return data
 
@@ -68,22 +74,23 @@ class ProxyCaps(CapguardCallback):
         """A stream on its way to the client, booked when it ends, breaks off or the client leaves."""
         attempt = self._attempts.take(request_data)
         reader = attempt.call.read_along() if attempt is not None else None
+        hides_usage = notes(request_data).get(_HIDES_USAGE) is True
         failed: BaseException | None = None
         whole = False
         try:
             async for chunk in response:
-                if reader is not None:
+                if attempt is not None and reader is not None:
                     reader.feed(chunk)
-                yield chunk
+                    await attempt.call.apassed()
+                if not (hides_usage and is_only_usage(chunk)):
+                    yield chunk
             whole = True
         except BaseException as error:
             failed = error
             raise
         finally:
             if attempt is not None:
-                ending = attempt.call.end_stream(failed, whole=whole)
-                # the client's leaving cancels this task at its next step, whatever it is
-                await asyncio.shield(asyncio.ensure_future(attempt.call.abook(ending)))
+                await attempt.call.afinish_stream(failed, whole=whole)
 
     async def async_post_call_failure_hook(
         self,
@@ -139,16 +146,21 @@ class ProxyCaps(CapguardCallback):
         attempt, group = await self._held(function, data, identity, model, deployments)
         own = notes(data)
         self._attempts.put(attempt, own, *([record_of(data)] if "litellm_logging_obj" in data else ()))
+        strips = function.name == "text_completion" and data.get(_STRIPS_USAGE) is True
+        own[_HIDES_USAGE] = strips or attempt.asked.hides_usage
         own.pop(_DOWNGRADED, None)
         if group is not None:
             own[_DOWNGRADED] = str(attempt.call.model)
-        return {**attempt.asked.chosen(attempt.call), "model": data.get("model") if group is None else group}
+        changed = {**attempt.asked.chosen(attempt.call), **attempt.asked.usage_asked_for()}
+        if strips:
+            changed[_STRIPS_USAGE] = False
+        return {**changed, "model": data.get("model") if group is None else group}
 
     async def _held(
         self, function: Function, data: dict[str, Any], who: Identity, model: str | None, known: Deployments | None
     ) -> tuple[Attempt, str | None]:
         """A reservation, and the group that serves where a cap led to a cheaper model."""
-        asked = Asked.of(self.guard, function, data, who, model=model, rewritable=known is not None)
+        asked = Asked.of(function, data, who, model=model, rewritable=known is not None)
         call = asked.call(self.guard)
         await call.abegin()
         if call.model in (None, model) or known is None:
@@ -160,6 +172,15 @@ class ProxyCaps(CapguardCallback):
         call.release()
         await call.afinish()
         return await self._held(function, data, who, model, None)
+
+    def _keep_headers(self) -> None:
+        """Before the first refusal: the proxy's application does not stand yet when this callback is made."""
+        if self._keeps_headers is None:
+            from litellm.proxy import proxy_server
+
+            self._keeps_headers = keep_headers(proxy_server.app)
+            if not self._keeps_headers:
+                log.warning("capguard: refused images are answered without Retry-After and x-should-retry")
 
 
 def _deployments() -> Deployments | None:

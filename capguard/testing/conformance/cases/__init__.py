@@ -11,6 +11,7 @@ from capguard.testing.conformance.cases import (
     funding,
     ids,
     names,
+    notes,
     overrun,
     policies,
     profiles,
@@ -48,6 +49,7 @@ CASES: tuple[Case, ...] = (
     *filling.CASES,
     *thresholds.CASES,
     *names.CASES,
+    *notes.CASES,
     *reading.CASES,
 )
 
