@@ -64,6 +64,13 @@ MUTANTS = (
         ("tests/backends/test_memory.py", "-k", "test_case"),
     ),
     Mutant(
+        "P4: the store's clock counts",
+        "backends/redis/store.py",
+        'now = "" if self._clock is system_clock else self._clock()',
+        "now = self._clock()",
+        ("tests/resilience/test_clock.py",),
+    ),
+    Mutant(
         "P5: the outbox is flushed",
         "resilience/slots.py",
         "letters.written(letter)}, sync=True)",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -282,6 +283,16 @@ def test_nothing_is_let_through_unwritten(watched: Watched, state: Path) -> None
         with pytest.raises(BackendUnavailable, match="unwritten"):
             guard.reserve(user="u1", cost="0.5")
         watched.away = set()
+
+
+def test_nothing_is_written_while_the_backend_answers(watched: Watched, state: Path) -> None:
+    """No file is opened, no folder made, no thread started for an outbox that nobody needs."""
+    with Guard("watched://", policy=policy()) as guard:
+        for _ in range(20):
+            with guard.call(user="u1", cost=1) as call:
+                call.settle(cost=1)
+        assert list(state.rglob("*.outbox")) == []
+        assert not any(thread.name == "capguard-replay" for thread in threading.enumerate())
 
 
 def test_events(watched: Watched) -> None:
