@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 
@@ -16,7 +17,7 @@ from capguard import BackendUnavailable, CapExceeded, Guard
 from capguard.cli.app import app
 from tests.backends.servers import Server
 
-POLICY = {"caps": [{"id": "monthly", "limit": 1}]}
+POLICY = {"caps": [{"id": "monthly", "limit": 1}], "failure": {"backend": "closed", "deadline": 10}}
 
 
 @pytest.fixture
@@ -28,6 +29,15 @@ def server() -> Iterator[Server]:
 
 def spend(guard: Guard, cost: str) -> None:
     guard.settle(guard.reserve(user="u1", cost=cost), cost=cost)
+
+
+def comes_back(guard: Guard) -> None:
+    """Until the breaker has asked again: a second or two after the failures."""
+    for _ in range(200):
+        if guard.health():
+            return
+        time.sleep(0.05)
+    raise AssertionError(guard.health().why)
 
 
 def _flush(client: redis.Redis) -> None:
@@ -67,6 +77,8 @@ def test_lost_state_is_noticed_and_recovered_from(server: Server, lose: Callable
                 verb()
         found = CliRunner().invoke(app, ["recover", "--accept-loss", "--url", server.url])
         assert found.exit_code == 0, found.output
+        comes_back(guard)
+        comes_back(other)
         spend(guard, "0.01")
         spend(other, "0.01")
         assert guard.status(user="u1").caps["monthly"].settled == other.status(user="u1").caps["monthly"].settled
@@ -78,6 +90,7 @@ def test_what_is_left_still_counts(server: Server) -> None:
         spend(guard, "0.9")
         _without_meta(server.client())
         CliRunner().invoke(app, ["recover", "--accept-loss", "--url", server.url])
+        comes_back(guard)
         with pytest.raises(CapExceeded):
             guard.reserve(user="u1", cost="0.2")
         assert guard.verify()
@@ -90,6 +103,7 @@ def test_a_restart_with_its_append_only_file_goes_on(server: Server) -> None:
         with pytest.raises(BackendUnavailable):
             guard.status(user="u1")
         server.start()
+        comes_back(guard)
         assert guard.status(user="u1").caps["monthly"].settled == Decimal("0.9")
         assert guard.verify()
 
@@ -101,6 +115,7 @@ def test_strict_takes_no_empty_server_for_a_new_ledger() -> None:
         with pytest.raises(BackendUnavailable, match="strict"):
             guard.status(user="u1")
         CliRunner().invoke(app, ["recover", "--accept-loss", "--url", server.url])
+        comes_back(guard)
         spend(guard, "0.5")
         guard.close()
     finally:
@@ -126,10 +141,11 @@ def test_strict_refuses_a_server_that_forgets(caplog: pytest.LogCaptureFixture) 
 
 
 def test_recover_says_what_it_needs(server: Server) -> None:
-    """Nothing is done unasked, and SQLite has nothing to recover."""
+    """Nothing is done unasked, and a ledger in memory has nothing to recover."""
     for words, said in [
         (["--url", server.url], "--accept-loss"),
-        (["--url", "sqlite:///x.db"], "only ledgers in Redis"),
+        (["--url", "sqlite:///x.db"], "--accept-loss"),
+        (["--url", "memory://"], "is not recovered"),
     ]:
         found = CliRunner().invoke(app, ["recover", *words])
         assert found.exit_code == 2
