@@ -9,7 +9,12 @@ if not meta[1] then
 end
 if #KEYS - 8 ~= size then return {'size', size} end
 local newest = redis.call('XREVRANGE', KEYS[4], '+', '-', 'COUNT', 1)[1]
-if newest then seq = math.max(seq, tonumber(string.match(newest[1], '^%d+'))) end
+local mark = ARGV[6]
+if newest then
+  local number = tonumber(string.match(newest[1], '^%d+'))
+  seq = math.max(seq, number)
+  if seq == number then mark = newest[2][12] or mark end -- what is compared from now on is what the entry bears
+end
 rows = 0
 for i = 9, #KEYS do
   redis.call('HSET', KEYS[i], 'e', ARGV[9])
@@ -37,6 +42,6 @@ if seq > 0 and redis.call('EXISTS', KEYS[4]) == 0 then -- the journal goes on, e
   redis.call('XADD', KEYS[4], num(seq) .. '-0', 't', num(now), 'k', 'accept', 'i', '', 'u', '', 'b', '{}', 'n', ARGV[6])
   redis.call('XDEL', KEYS[4], num(seq) .. '-0')
 end
-redis.call('HSET', KEYS[1], 'epoch', ARGV[9], 'follows', 'any', 'seq', num(seq), 'mark', ARGV[6], 'now', num(now),
+redis.call('HSET', KEYS[1], 'epoch', ARGV[9], 'follows', 'any', 'seq', num(seq), 'mark', mark, 'now', num(now),
   'size', num(size), 'rows', num(rows), 'policy', num(policy))
 return {'accepted', dropped}
