@@ -94,7 +94,7 @@ def _standing_still(server: Server) -> Iterator[None]:
         frozen[:] = [] if frozen else [True]
 
     try:
-        with meanwhile(turn, 0.15, most=10) as turned:
+        with meanwhile(turn, 0.9, most=4) as turned:
             yield
     finally:
         server.thaw()
@@ -104,7 +104,7 @@ def _standing_still(server: Server) -> Iterator[None]:
 TROUBLES: dict[str, tuple[Callable[[Server], Any], float]] = {
     "SCRIPT FLUSH": (_forgetting, 5),
     "kill -9 of a server with an append-only file": (_dying, 1),
-    "a server that stands still now and then": (_standing_still, 0.4),
+    "a server that stands still now and then": (_standing_still, 1),
 }
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from capguard.backends.memory import MemoryBackend
 from capguard.ledger import decide, ending, idle, judge, revisions, second_phase, sources, verify
-from capguard.ledger.outcomes import Outcome
+from capguard.ledger.outcomes import Kept, Outcome
 from capguard.testing.clock import ManualClock
 from capguard.testing.conformance import CASES, Case
 from capguard.testing.conformance.script import Wait
@@ -34,7 +34,9 @@ def _played(case: Case) -> Iterator[Outcome]:
 
 
 def test_every_outcome_is_reached() -> None:
-    assert {type(outcome) for case in CASES for outcome in _played(case)} == set(get_args(Outcome))
+    """But what is said in the place of a backend that is away."""
+    reached = {type(outcome) for case in CASES for outcome in _played(case)}
+    assert reached == set(get_args(Outcome)) - {Kept}
 
 
 def test_promises_are_told_apart() -> None:

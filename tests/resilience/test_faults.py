@@ -106,7 +106,7 @@ def test_a_full_redis(place: Place, verbs: Any) -> None:
         asked = verbs(guard)
         before = asked.reserve(user="u1", cost="0.5")
         with place.server.client() as client:
-            client.config_set("maxmemory", "1mb")
+            client.config_set("maxmemory", "100kb")
             settlement = asked.settle(before, cost="0.4")
             assert ("kept" in settlement.flags) == (place.server.version < 7)
             with pytest.raises(BackendUnavailable):
