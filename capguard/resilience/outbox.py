@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from capguard.ledger.commands import Release, Reserve, Settle
+from capguard.resilience import letters
 from capguard.resilience.letters import Letter
-from capguard.resilience.slots import Slot, orphans, own_slot
+from capguard.resilience.slots import Slot, orphans, own_slot, put_aside
 
 log = logging.getLogger("capguard")
 
@@ -115,6 +116,13 @@ class Outbox:
                 return
             self._forget(post.letter.id)
             self._mark(post.number)
+
+    def put_aside(self, letter: Letter) -> None:
+        """Keep a letter that the backend can make nothing of, for somebody to look at."""
+        try:
+            put_aside(self.folder / "undeliverable.bad", [letters.written(letter).encode()])
+        except OSError as error:
+            log.error("capguard: %s cannot be put aside either: %s", letter, error)
 
     def left_behind(self) -> Iterator[Slot]:
         """The files of dead processes of this host."""

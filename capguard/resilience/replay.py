@@ -125,8 +125,13 @@ class Replay:
                 self._delivering.release()
 
     def _delivered(self, letter: Letter) -> bool:
-        """Tell the backend one letter. False where it does not answer."""
-        outcome = self._asked(delivering(letter, self._clock()))
+        """Tell the backend one letter. False where it does not answer. One that it chokes on stops no other."""
+        try:
+            outcome = self._asked(delivering(letter, self._clock()))
+        except Exception:
+            log.exception("capguard: %s cannot be delivered; it is put aside in %s", letter.id, self._outbox.folder)
+            self._outbox.put_aside(letter)
+            return True
         if outcome is None:
             return False
         if isinstance(outcome, Unknown | Mismatch) and isinstance(letter.command, Settle):

@@ -106,12 +106,17 @@ class Slot:
 
     def _put_aside(self, bad: list[bytes]) -> None:
         aside = self.path.with_suffix(".bad")
-        fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        try:
-            os.write(fd, b"\n".join(bad) + b"\n")
-        finally:
-            os.close(fd)
+        put_aside(aside, bad)
         log.error("capguard: %d lines of %s are torn or damaged; they are kept in %s", len(bad), self.path, aside)
+
+
+def put_aside(path: Path, lines: list[bytes]) -> None:
+    """Keep what cannot be used for somebody to look at. Raises OSError."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        os.write(fd, b"\n".join(lines) + b"\n")
+    finally:
+        os.close(fd)
 
 
 class ForeignFile(OSError):

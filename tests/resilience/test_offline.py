@@ -285,6 +285,29 @@ def test_nothing_is_let_through_unwritten(watched: Watched, state: Path) -> None
         watched.away = set()
 
 
+def test_a_letter_that_nobody_can_read_stops_no_other(watched: Watched, state: Path) -> None:
+    """It is put aside, and said; the rest is booked."""
+    with Guard("watched://", policy=policy()) as guard:
+        watched.away = EVERYTHING
+        first, poison, last = [guard.reserve(user="u1", cost="0.5", id=id) for id in ("first", "poison", "last")]
+        for each in (first, poison, last):
+            guard.settle(each, cost="0.4")
+        door = guard._backend.backend  # type: ignore[attr-defined]
+        execute = door.execute
+
+        def chokes(command: Any) -> Any:
+            if getattr(command, "id", "") == "poison":
+                raise ZeroDivisionError("no backend should")
+            return execute(command)
+
+        door.execute = chokes
+        watched.away = set()
+        assert guard.flush()
+        assert meter(guard) == (Decimal("0.8"), 0, 0)
+        (aside,) = state.rglob("undeliverable.bad")
+        assert '"poison"' in aside.read_text()
+
+
 def test_nothing_is_written_while_the_backend_answers(watched: Watched, state: Path) -> None:
     """No file is opened, no folder made, no thread started for an outbox that nobody needs."""
     with Guard("watched://", policy=policy()) as guard:
