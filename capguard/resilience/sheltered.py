@@ -70,8 +70,8 @@ class Sheltered:
 
     def execute(self, command: Command) -> Outcome:
         """Ask the backend, or stand in for it. Raises BackendUnavailable."""
-        if isinstance(command, Fetch) and command.id in self._records:
-            return Found(self._records[command.id])  # of a call in flight, nothing that its end needs can change
+        if isinstance(command, Fetch) and (record := self._records.get(command.id)) is not None:
+            return Found(record)  # of a call in flight, nothing that its end needs can change
         why = self._kept_from(command)
         asked = why is None
         if why is None:
@@ -81,7 +81,7 @@ class Sheltered:
                 self.contact.failed(error)
                 why = error
             except BaseException:
-                self.contact.given_up()
+                self._interrupted(command)
                 raise
             else:
                 self._answered(command, outcome)
@@ -90,8 +90,8 @@ class Sheltered:
 
     async def aexecute(self, command: Command) -> Outcome:
         """As `execute`, without blocking the event loop, not even for the disk."""
-        if isinstance(command, Fetch) and command.id in self._records:
-            return Found(self._records[command.id])  # of a call in flight, nothing that its end needs can change
+        if isinstance(command, Fetch) and (record := self._records.get(command.id)) is not None:
+            return Found(record)  # of a call in flight, nothing that its end needs can change
         why = self._kept_from(command)
         asked = why is None
         if why is None:
@@ -100,13 +100,8 @@ class Sheltered:
             except BackendUnavailable as error:
                 self.contact.failed(error)
                 why = error
-            except asyncio.CancelledError:
-                self.contact.given_up()
-                if isinstance(command, Settle | Release):  # the event loop ends: what is known is kept all the same
-                    self._alone(command, BackendUnavailable("the event loop has ended"), True)
-                raise
             except BaseException:
-                self.contact.given_up()
+                self._interrupted(command)
                 raise
             else:
                 self._answered(command, outcome)
@@ -160,6 +155,12 @@ class Sheltered:
             self._records.pop(command.id, None)
         if self.outbox.waits:
             self._replay.wake()
+
+    def _interrupted(self, command: Command) -> None:
+        """By a signal, or as the event loop ends. Whether it was carried out is not known: what ends a call is kept."""
+        self.contact.given_up()
+        if isinstance(command, Settle | Release):
+            self._alone(command, BackendUnavailable(f"{self.url}: interrupted"), True)
 
     def _alone(self, command: Command, why: BackendUnavailable, asked: bool) -> Outcome:
         """What a command comes to without the backend."""

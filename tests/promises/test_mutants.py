@@ -87,8 +87,8 @@ MUTANTS = (
     Mutant(
         "P5: a settle whose event loop ends is kept",
         "resilience/sheltered.py",
-        "if isinstance(command, Settle | Release):  # the event loop ends",
-        "if isinstance(command, Reserve):  #",
+        "        if isinstance(command, Settle | Release):\n            self._alone",
+        "        if isinstance(command, Reserve):\n            self._alone",
         ("tests/resilience/test_cancelling.py", "-k", "event_loop_that_ends"),
     ),
     Mutant(

@@ -156,6 +156,34 @@ with guard.call(user="u1", cost="0.5", id="mine") as call:
             assert meter(guard) == (Decimal("0.4"), 0, 0)
 
 
+INTERRUPTED = """
+import signal, threading
+guard.reserve(user="u1", cost="0.5", id="mine")
+stop("go")
+threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+try:
+    guard.settle("mine", cost="0.4")
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+    os._exit(1)
+"""
+
+
+def test_interrupted_in_a_settle(own: Server) -> None:
+    """Ctrl-C while the store lets it wait: what was to be booked is on disk."""
+    with Proxy(own.port) as proxy:
+        url = f"redis://127.0.0.1:{proxy.port}/0"
+        with Program(FIRST.replace("policy()", "policy(deadline=20)") + INTERRUPTED, url) as program:
+            program.says()
+            proxy.fail("half-open", times=10_000)
+            program.goes_on()
+            assert program.says() == "interrupted"
+            program.ends()
+        proxy.heal()
+        with Guard(url, policy=policy()) as guard:
+            comes_to(guard, {"mine": "0.4"})
+
+
 FORKS = """
 import os
 from capguard import Guard
