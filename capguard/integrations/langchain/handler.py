@@ -18,6 +18,7 @@ from capguard.call import Call
 from capguard.default import default_guard
 from capguard.errors import CapExceeded, IdempotencyMismatch
 from capguard.guard import Guard
+from capguard.identity import enter_call
 from capguard.integrations.langchain.asked import asked
 from capguard.integrations.langchain.errors import final_for_langchain
 from capguard.integrations.langchain.runs import OPEN, Run, drop, is_told, place_in_batch, refuse, take, told_of
@@ -123,6 +124,8 @@ class CapguardCallbackHandler(BaseCallbackHandler):
             raise
         if call is not None:
             OPEN[key] = Run(key, run_id, call, self, params, place_in_batch(params, self.guard))
+            if told.get("batch_size", 1) == 1:  # of several prompts nobody tells which one is being sent
+                enter_call(call)  # a capped layer below charges this call
 
     def _held(self, run_id: UUID, params: Mapping[str, Any], said: Mapping[str, Any]) -> Call | None:
         """The run's id is the idempotency key; but a config that is used again brings the id of another call.

@@ -16,6 +16,7 @@ from uuid import UUID
 
 from capguard.call import Call
 from capguard.dropped import later
+from capguard.identity import leave_call
 from capguard.integrations.langchain import replies
 from capguard.pricing.responses import read_usage
 from capguard.pricing.stream import StreamReader
@@ -61,7 +62,8 @@ class Run:
         elif usage is not None and self.place == 0:
             for run in self._others():
                 run._told_by_first = True
-        replies.record(self.call, response, usage, self._reader)
+        if not self.call.recorded:  # else a layer below has booked it
+            replies.record(self.call, response, usage, self._reader)
         self.call.finish()
 
     def fail(self, error: BaseException) -> None:
@@ -86,6 +88,7 @@ class Run:
 
     def closed(self) -> None:
         """Nothing more to wait for."""
+        leave_call(self.call)
         if self._task is not None and (task := self._task()) is not None:
             task.remove_done_callback(self._task_ended)
 
