@@ -36,8 +36,9 @@ bench: $(READY) ## measure capguard next to bare transactions and to LiteLLM, in
 	$(BIN)/python -m benchmarks
 	$(BIN)/python -m benchmarks.estimates
 
-soak: $(READY) ## the crash and race tests, many times over
+soak: $(READY) ## the crash and race tests many times over, every mutant, the contract on both servers in both modes
 	CAPGUARD_SOAK=10 $(BIN)/python -m pytest -q -m soak --timeout 3600
+	CAPGUARD_SOAK=1 $(BIN)/python -m pytest -q -n 2 tests/backends/test_redis.py tests/backends/test_redis_mutants.py
 
 clean: ## throw the virtual environment and all caches away
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -27,6 +28,10 @@ LUA = Path(capguard.backends.redis.__file__).parent / "lua"
 _numbers = itertools.count()
 
 
+EVERY = 1 if "CAPGUARD_SOAK" in os.environ else 3
+"""Every third mutant runs with the suite, all of them with `make soak`."""
+
+
 @pytest.mark.parametrize("which", servers())
 @pytest.mark.parametrize("game", GAMES, ids=lambda game: game.__name__)
 def test_game(game: Game, which: str) -> None:
@@ -40,7 +45,7 @@ def _named(who: ModuleType | Game, mutant: Mutant) -> str:
 
 @pytest.mark.parametrize(
     ("who", "mutant"),
-    [pytest.param(who, mutant, id=_named(who, mutant)) for who, mutants in MUTANTS for mutant in mutants],
+    [pytest.param(who, mutant, id=_named(who, mutant)) for who, mutants in MUTANTS for mutant in mutants][::EVERY],
 )
 def test_mutant(who: ModuleType | Game, mutant: Mutant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With this change something that was right is wrong, and it is seen."""
