@@ -76,6 +76,10 @@ class LastKnown:
                 self._profiles.popitem(last=False)
         self.soon()
 
+    def forked(self) -> None:
+        """A child has not its parent's writer, which may have held the lock."""
+        self._lock, self._writer = threading.Lock(), None
+
     def write(self) -> None:
         """Write what was noted beside what others have written. A disk that refuses is logged: the copy is a help."""
         with self._lock:
@@ -139,4 +143,11 @@ def _write_all() -> None:
         each.write()
 
 
+def _forked() -> None:
+    for each in list(_living):
+        each.forked()
+
+
 atexit.register(_write_all)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)

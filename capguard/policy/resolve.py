@@ -11,6 +11,7 @@ from capguard.errors import IdentityMissing
 from capguard.identity import Identity
 from capguard.ledger import units
 from capguard.ledger.caps import CapRule, Leg
+from capguard.ledger.periods import Period
 from capguard.ledger.windows import FOREVER_MS, parse, resets_at
 from capguard.policy.changes import Change, extra_caps, laid_over, overridden
 from capguard.policy.document import Cap, CapChange, Policy
@@ -160,30 +161,31 @@ def apply(
             continue
         period = rule.window.period(now_ms)
         valid_from, valid_until = max(valid_from, period.starts_at_ms), min(valid_until, period.ends_at_ms)
-        ends = resets_at(rule.window, now_ms)
         closed = closed or scoped.closed
-        legs.append(
-            Leg(
-                meter=rule.meter(values),
-                period=period.starts_at_ms,
-                limit=rule.limit,
-                since=period.since_ms,
-                ends=FOREVER_MS if ends is None else ends,
-                cap=rule.id,
-                unit=rule.unit,
-                action=rule.action,
-                scope=rule.scope(values),
-                step=steps.get(rule.id, -1),
-                otherwise=rule.otherwise,
-                overage_only=rule.overage_only,
-                ignore_grants=rule.ignore_grants,
-                min_output=rule.min_output,
-                max_wait_ms=rule.max_wait_ms,
-                idle_ms=rule.idle_ms,
-            )
-        )
+        legs.append(_leg(rule, values, period, resets_at(rule.window, now_ms), steps.get(rule.id, -1)))
     _check_meters(legs)
     return Applied(tuple(legs), valid_from, valid_until, closed)
+
+
+def _leg(rule: CapRule, values: Sequence[str | None], period: Period, ends: int | None, step: int) -> Leg:
+    return Leg(
+        meter=rule.meter(values),
+        period=period.starts_at_ms,
+        limit=rule.limit,
+        since=period.since_ms,
+        ends=FOREVER_MS if ends is None else ends,
+        cap=rule.id,
+        unit=rule.unit,
+        action=rule.action,
+        scope=rule.scope(values),
+        step=step,
+        otherwise=rule.otherwise,
+        overage_only=rule.overage_only,
+        ignore_grants=rule.ignore_grants,
+        min_output=rule.min_output,
+        max_wait_ms=rule.max_wait_ms,
+        idle_ms=rule.idle_ms,
+    )
 
 
 def _check_meters(legs: Sequence[Leg]) -> None:

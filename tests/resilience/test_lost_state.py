@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
+from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 
@@ -67,6 +69,23 @@ def test_a_file_that_was_replaced_by_an_older_one(tmp_path: Path) -> None:
     recover(url)
     with Guard(url, policy=CLOSED) as guard:
         assert meter(guard)[0] == Decimal(1)
+
+
+def test_a_guard_that_nobody_used_leaves_no_file(tmp_path: Path) -> None:
+    """Neither a ledger nor its lock: what was seen is asked of a file that was opened only."""
+    with Guard(f"sqlite:///{tmp_path}/never.db", policy=CLOSED):
+        pass
+    assert list(tmp_path.glob("never*")) == []
+
+
+def test_closing_in_front_of_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    """What was seen is not known any more: the Guard closes all the same."""
+    path = tmp_path / "ledger.db"
+    with Guard(f"sqlite:///{path}", policy=CLOSED) as guard:
+        guard.allow(user="u1", amount=1)
+        with closing(sqlite3.connect(path)) as other:
+            other.execute("DROP TABLE entry")
+            other.commit()
 
 
 def test_a_file_that_is_not_there_begins_anew(tmp_path: Path) -> None:

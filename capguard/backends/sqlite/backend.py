@@ -87,12 +87,18 @@ class SQLiteBackend:
             self._connections.close()
 
     def seen(self) -> Sequence[Any] | None:
-        """The newest entry. None where no file can be read."""
+        """The newest entry. None where this process has opened no file, or it cannot be read."""
+        if not self._connections.ready:
+            return None
         try:
             session = self._connections.take()
+            try:
+                found: Sequence[Any] | None = session.connection.execute(NEWEST).fetchone()
+            except BaseException:
+                session.close()
+                raise
         except (sqlite3.Error, OSError, BackendUnavailable):
             return None
-        found: Sequence[Any] | None = session.connection.execute(NEWEST).fetchone()
         self._connections.give_back(session)
         return found
 

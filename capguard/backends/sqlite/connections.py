@@ -73,7 +73,7 @@ class Connections:
         self.timeout = timeout
         self._synchronous = synchronous
         self._free: list[Session] = []
-        self._ready = False
+        self.ready = False
         self.recalled: Sequence[Any] | None = None
         self._file: tuple[int, int] | None = None
         self._opening = threading.Lock()
@@ -116,7 +116,7 @@ class Connections:
         session = Session(self.path, timeout=self.timeout)
         try:
             self._check_file(session)
-            if self._ready:
+            if self.ready:
                 session.set_up(self._synchronous)
             else:
                 self._open_first(session)
@@ -136,7 +136,7 @@ class Connections:
                 self._check_recalled(session.connection)
             finally:
                 session.ticket.give_back()
-            self._ready = True
+            self.ready = True
 
     def _check_recalled(self, connection: sqlite3.Connection) -> None:
         """A file that is there and does not have the entry that this host saw last is an older one."""

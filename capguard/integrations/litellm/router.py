@@ -18,6 +18,7 @@ from capguard.integrations.litellm.deployments import Deployment, Deployments
 from capguard.integrations.litellm.functions import FUNCTIONS, Function
 from capguard.integrations.litellm.loops import finished
 from capguard.integrations.litellm.replies import arecord, record
+from capguard.integrations.litellm.verbs import Verbs
 
 log = logging.getLogger("capguard")
 
@@ -34,7 +35,7 @@ class Refused(BaseException):
         self.error = error
 
 
-class CappedRouter:
+class CappedRouter(Verbs):
     """The calls of a Router under caps: the same arguments and replies, `CapExceeded` before anything is sent.
 
     Every attempt is held at the model of the deployment that the Router picked for it, and booked as an entry of its
@@ -51,46 +52,6 @@ class CappedRouter:
         host.require(router, (*_ENGINE, *(each for name in FUNCTIONS for each in _both(name))), "the Router")
         self._order = {name: host.parameters(getattr(router, name)) for name in FUNCTIONS}
         self._said_unserved: set[str] = set()
-
-    def completion(self, *args: Any, identity: Any = None, **kwargs: Any) -> Any:
-        """As `Router.completion`."""
-        return self._run("completion", args, kwargs, identity)
-
-    async def acompletion(self, *args: Any, identity: Any = None, **kwargs: Any) -> Any:
-        """As `Router.acompletion`."""
-        return await self._arun("completion", args, kwargs, identity)
-
-    def text_completion(self, *args: Any, identity: Any = None, **kwargs: Any) -> Any:
-        """As `Router.text_completion`, with the Router's retries and fallbacks."""
-        return self._run("text_completion", args, kwargs, identity)
-
-    async def atext_completion(self, *args: Any, identity: Any = None, **kwargs: Any) -> Any:
-        """As `Router.atext_completion`."""
-        return await self._arun("text_completion", args, kwargs, identity)
-
-    def embedding(self, *args: Any, identity: Any = None, **kwargs: Any) -> Any:
-        """As `Router.embedding`."""
-        return self._run("embedding", args, kwargs, identity)
-
-    async def aembedding(self, *args: Any, identity: Any = None, **kwargs: Any) -> Any:
-        """As `Router.aembedding`."""
-        return await self._arun("embedding", args, kwargs, identity)
-
-    def responses(self, *args: Any, identity: Any = None, **kwargs: Any) -> Any:
-        """As `Router.responses`, with the Router's retries and fallbacks."""
-        return self._run("responses", args, kwargs, identity)
-
-    async def aresponses(self, *args: Any, identity: Any = None, **kwargs: Any) -> Any:
-        """As `Router.aresponses`."""
-        return await self._arun("responses", args, kwargs, identity)
-
-    def image_generation(self, *args: Any, identity: Any = None, **kwargs: Any) -> Any:
-        """As `Router.image_generation`."""
-        return self._run("image_generation", args, kwargs, identity)
-
-    async def aimage_generation(self, *args: Any, identity: Any = None, **kwargs: Any) -> Any:
-        """As `Router.aimage_generation`."""
-        return await self._arun("image_generation", args, kwargs, identity)
 
     def __getattr__(self, name: str) -> Any:
         capped = ", ".join(FUNCTIONS)

@@ -13,12 +13,13 @@ from capguard.integrations.litellm.asked import Asked
 from capguard.integrations.litellm.attempt import aattempt, attempt
 from capguard.integrations.litellm.fallbacks import Models
 from capguard.integrations.litellm.functions import FUNCTIONS, Function
+from capguard.integrations.litellm.verbs import Verbs
 
 if TYPE_CHECKING:
     from capguard.integrations.litellm.router import CappedRouter
 
 
-class CappedLiteLLM:
+class CappedLiteLLM(Verbs):
     """LiteLLM's functions under caps: the same arguments, the same replies, `CapExceeded` before anything is sent.
 
     Each takes one argument more, `identity`, an `Identity` or a mapping of its fields. The user comes from there, else
@@ -44,46 +45,6 @@ class CappedLiteLLM:
         from capguard.integrations.litellm.router import CappedRouter
 
         return CappedRouter(self.guard, router)
-
-    def completion(self, *args: Any, identity: Any = None, **kwargs: Any) -> Any:
-        """As `litellm.completion`."""
-        return self._run("completion", args, kwargs, identity)
-
-    async def acompletion(self, *args: Any, identity: Any = None, **kwargs: Any) -> Any:
-        """As `litellm.acompletion`."""
-        return await self._arun("completion", args, kwargs, identity)
-
-    def text_completion(self, *args: Any, identity: Any = None, **kwargs: Any) -> Any:
-        """As `litellm.text_completion`."""
-        return self._run("text_completion", args, kwargs, identity)
-
-    async def atext_completion(self, *args: Any, identity: Any = None, **kwargs: Any) -> Any:
-        """As `litellm.atext_completion`."""
-        return await self._arun("text_completion", args, kwargs, identity)
-
-    def embedding(self, *args: Any, identity: Any = None, **kwargs: Any) -> Any:
-        """As `litellm.embedding`."""
-        return self._run("embedding", args, kwargs, identity)
-
-    async def aembedding(self, *args: Any, identity: Any = None, **kwargs: Any) -> Any:
-        """As `litellm.aembedding`."""
-        return await self._arun("embedding", args, kwargs, identity)
-
-    def responses(self, *args: Any, identity: Any = None, **kwargs: Any) -> Any:
-        """As `litellm.responses`."""
-        return self._run("responses", args, kwargs, identity)
-
-    async def aresponses(self, *args: Any, identity: Any = None, **kwargs: Any) -> Any:
-        """As `litellm.aresponses`."""
-        return await self._arun("responses", args, kwargs, identity)
-
-    def image_generation(self, *args: Any, identity: Any = None, **kwargs: Any) -> Any:
-        """As `litellm.image_generation`."""
-        return self._run("image_generation", args, kwargs, identity)
-
-    async def aimage_generation(self, *args: Any, identity: Any = None, **kwargs: Any) -> Any:
-        """As `litellm.aimage_generation`."""
-        return await self._arun("image_generation", args, kwargs, identity)
 
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(f"CappedLiteLLM has no {name!r}; capped are {', '.join(FUNCTIONS)}, each also with an a")
