@@ -34,6 +34,10 @@ class Backend(Protocol):
     url: str
     """Where it is, without any password."""
 
+    @property
+    def renewed(self) -> int:
+        """How often this process has found the store recovered from a loss: what it had acknowledged may be gone."""
+
     def answer_within(self, seconds: float) -> None:
         """The longest that a step may take from now on; a time that its URL gives stays."""
 

@@ -54,6 +54,10 @@ class DisabledBackend:
     def recall(self, seen: Sequence[Any]) -> None:
         """Nothing outlives the process."""
 
+    @property
+    def renewed(self) -> int:
+        return 0
+
     def weaknesses(self) -> Sequence[str]:
         return (f"{VARIABLE} is set: nothing is held and nothing booked; unset it",)
 

@@ -48,6 +48,10 @@ class MemoryBackend:
     def recall(self, seen: Sequence[Any]) -> None:
         """Nothing outlives the process."""
 
+    @property
+    def renewed(self) -> int:
+        return 0
+
     def weaknesses(self) -> Sequence[str]:
         return WEAK
 

@@ -23,7 +23,7 @@ def profile(books: Books, command: Profile, _now_ms: int) -> Steered:
 def steer(books: Books, command: Steer, now_ms: int) -> Steered | Mismatch | Unknown:
     """Change a profile. A grant is made once per id; a repeat changes nothing, other arguments are a mismatch."""
     before = books.profile(command.user)
-    body = _CHANGES[command.kind](before.body, command.change, now_ms)
+    body = changed(command.kind, before.body, command.change, now_ms)
     if not isinstance(body, dict):
         return body
     if body == before.body:
@@ -33,6 +33,11 @@ def steer(books: Books, command: Steer, now_ms: int) -> Steered | Mismatch | Unk
     told = {"change": command.change, "by": command.by, "why": command.why, "revision": after.revision}
     books.append(now_ms, command.kind, command.change.get("id", ""), command.user, told)
     return Steered(after._replace(at_ms=now_ms, by=command.by, why=command.why))
+
+
+def changed(kind: str, before: Mapping[str, Any], change: Mapping[str, Any], now_ms: int) -> Body | Mismatch | Unknown:
+    """A profile's body after a change, or why there is none."""
+    return _CHANGES[kind](before, change, now_ms)
 
 
 def publish(books: Books, command: Publish, now_ms: int) -> Published | Superseded | Stale:
@@ -47,7 +52,7 @@ def publish(books: Books, command: Publish, now_ms: int) -> Published | Supersed
         return Stale(now_ms)
     after = Revised(before.revision + 1, command.document, now_ms, command.by, command.why)
     books.add_policy(after)
-    told = {"by": command.by, "why": command.why, "revision": after.revision}
+    told = {"by": command.by, "why": command.why, "revision": after.revision, "document": command.document}
     books.append(now_ms, "publish", "", None, told)
     if fill is not None:
         _fill(books, fill, now_ms)
@@ -63,7 +68,8 @@ def _fill(books: Books, fill: Backfill, now_ms: int) -> None:
         books.open(legs, shares, settled=True)
         moves = [opening(leg, share, settled=True) for leg, share in zip(legs, shares, strict=True)]
         gone = [leg.gone_ms for leg in legs]
-        books.append(now_ms, "backfill", "", None, {"moves": moves, "gone": gone})
+        rolling = [leg.rolling for leg in legs]
+        books.append(now_ms, "backfill", "", None, {"moves": moves, "gone": gone, "rolling": rolling})
 
 
 def policy_in_force(books: Books, command: PolicyInForce, _now_ms: int) -> Published | Nothing:

@@ -20,6 +20,7 @@ from capguard.resilience.contact import Contact, Told
 from capguard.resilience.letters import Letter, call_of
 from capguard.resilience.offline import OfflineLedger
 from capguard.resilience.outbox import Outbox
+from capguard.resilience.recent import Recent
 from capguard.resilience.replay import Replay
 
 AT_EXIT_S = 2.0
@@ -55,6 +56,7 @@ class Sheltered:
         self.outbox = Outbox(folder)
         self._offline = OfflineLedger(clock)
         self._replay = Replay(self.outbox, backend, self.contact, clock, delivered or _nobody, self._emptied)
+        self._recent = Recent(backend, self.outbox, self._replay)
         self._records: OrderedDict[str, Record] = OrderedDict()
         self._copy = copy
         self._met = False
@@ -117,15 +119,21 @@ class Sheltered:
     def recall(self, seen: Sequence[Any]) -> None:
         self.backend.recall(seen)
 
+    @property
+    def renewed(self) -> int:
+        return self.backend.renewed
+
     def weaknesses(self) -> Sequence[str]:
         return self.backend.weaknesses()
 
     def flush(self, seconds: float) -> bool:
         """Deliver what is left, for so long at most. Whether nothing is."""
+        self._recent.told(seconds)
         return self._replay.drain(seconds, patient=True)
 
     def leave(self) -> None:
         """Deliver what is left, for two seconds at most. What is on disk is left there if nobody answers."""
+        self._recent.told(AT_EXIT_S)
         if self.outbox:
             self._replay.drain(AT_EXIT_S, patient=self.outbox.unwritten)
 
@@ -153,6 +161,7 @@ class Sheltered:
                 self._remember(outcome.record)
         elif isinstance(command, Settle | Release):
             self._records.pop(command.id, None)
+        self._recent.note(command, outcome)
         if self.outbox.waits:
             self._replay.wake()
 
@@ -236,6 +245,7 @@ class Sheltered:
         self.outbox.forked()
         self.contact.forked()
         self._replay.reset()
+        self._recent.forked()
         self._offline.begin()
         self._records.clear()
 

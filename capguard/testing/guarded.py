@@ -76,6 +76,10 @@ class _Denying:
     def recall(self, seen: Sequence[Any]) -> None:
         self._backend.recall(seen)
 
+    @property
+    def renewed(self) -> int:
+        return 0
+
     def weaknesses(self) -> Sequence[str]:
         return self._backend.weaknesses()
 

@@ -81,7 +81,32 @@ def test_lost_state_is_noticed_and_recovered_from(server: Server, lose: Callable
         comes_back(other)
         spend(guard, "0.01")
         spend(other, "0.01")
-        assert guard.status(user="u1").caps["monthly"].settled == other.status(user="u1").caps["monthly"].settled
+        for each in (guard, other):
+            assert each.flush(10)
+        assert guard.status(user="u1").caps["monthly"].settled == Decimal("0.97")
+
+
+def test_what_living_processes_settled_last_is_booked_anew(server: Server) -> None:
+    """An emptied server without an archive: what they settled, each of them knows, and says it once."""
+    with Guard(server.url, policy=POLICY) as guard, Guard(server.url, policy=POLICY) as other:
+        for each in (guard, other):
+            spend(each, "0.1")
+            assert each.allow(user="u1", amount="0.2")
+        server.client().flushall()
+        for each in (guard, other):
+            with pytest.raises(BackendUnavailable):
+                each.status(user="u1")
+        for _ in range(2):
+            found = CliRunner().invoke(app, ["recover", "--accept-loss", "--url", server.url])
+            assert found.exit_code == 0, found.output
+            for each in (guard, other):
+                comes_back(each)
+                each.status(user="u1")
+                assert each.flush(10)
+        assert guard.status(user="u1").caps["monthly"].settled == Decimal("0.6")
+        causes = [entry.body["facts"].get("cause") for entry in guard.entries() if entry.kind == "settle"]
+        assert causes == ["lost"] * 4
+        assert guard.verify()
 
 
 def test_what_is_left_still_counts(server: Server) -> None:
@@ -145,7 +170,9 @@ def test_recover_says_what_it_needs(server: Server) -> None:
     for words, said in [
         (["--url", server.url], "--accept-loss"),
         (["--url", "sqlite:///x.db"], "--accept-loss"),
-        (["--url", "memory://"], "is not recovered"),
+        (["--url", server.url, "--accept-loss", "--archive", "x.db"], "one of them"),
+        (["--url", "memory://", "--accept-loss"], "is not recovered"),
+        (["--url", "memory://", "--archive", "x.db"], "keeps its journal itself"),
     ]:
         found = CliRunner().invoke(app, ["recover", *words])
         assert found.exit_code == 2

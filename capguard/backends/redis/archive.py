@@ -25,6 +25,7 @@ CREATE INDEX entry_at ON entry (at);
 CREATE TRIGGER entry_is_final BEFORE UPDATE ON entry BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END;
 CREATE TRIGGER entry_is_kept BEFORE DELETE ON entry BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END;
 """
+_JOINED = "CREATE TABLE IF NOT EXISTS joined (seq INTEGER, mark TEXT, PRIMARY KEY (seq, mark)) STRICT, WITHOUT ROWID"
 _LINES = "SELECT seq, at, kind, id, user, body FROM entry WHERE seq >= ? ORDER BY seq LIMIT ?"
 
 
@@ -51,7 +52,7 @@ class Archive:
     def last(self) -> int:
         """The number of the newest entry that is in it, 0 for none."""
         with closing(self._opened()) as connection:
-            return int(connection.execute("SELECT coalesce(max(seq), 0) FROM entry").fetchone()[0])
+            return _last(connection)
 
     def first_since(self, since_ms: int) -> int | None:
         """The number of the first entry at that time or later; None where all are older."""
@@ -72,17 +73,40 @@ class Archive:
         with closing(self._opened()) as connection:
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("BEGIN IMMEDIATE")
-            last = connection.execute("SELECT coalesce(max(seq), 0) FROM entry").fetchone()[0]
+            last = _last(connection)
             new = [line for line in lines if line.seq > last]
             if new and new[0].seq != last + 1:
                 connection.execute("ROLLBACK")
-                raise ValueError(
-                    f"{self.path} ends at entry {last}, the store begins at {new[0].seq}: some are in neither"
-                )
-            rows = [(*line[:5], json.dumps(line.body, ensure_ascii=False, separators=(",", ":"))) for line in new]
-            connection.executemany("INSERT INTO entry (seq, at, kind, id, user, body) VALUES (?, ?, ?, ?, ?, ?)", rows)
+                raise self._gap(last, new[0].seq)
+            _insert(connection, new)
             connection.execute("COMMIT")
         return len(new)
+
+    def join(self, lines: Sequence[tuple[str, Line]]) -> int:
+        """Add entries of a store that has lost others, each under its mark: once, and after those that are there.
+
+        One that has another's number gets the next free one. How many were new. Raises ValueError for a gap.
+        """
+        with closing(self._opened()) as connection:
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute(_JOINED)
+            connection.execute("BEGIN IMMEDIATE")
+            last = before = _last(connection)
+            at_ms = connection.execute("SELECT coalesce(max(at), 0) FROM entry").fetchone()[0]
+            for mark, line in lines:
+                if line.seq > last + 1:
+                    connection.execute("ROLLBACK")
+                    raise self._gap(last, line.seq)
+                if _is_there(connection, mark, line):
+                    continue
+                last, at_ms = last + 1, max(at_ms, line.at_ms)  # time never runs backward in a journal
+                connection.execute("INSERT INTO joined (seq, mark) VALUES (?, ?)", (line.seq, mark))
+                _insert(connection, [line._replace(seq=last, at_ms=at_ms)])
+            connection.execute("COMMIT")
+        return int(last - before)
+
+    def _gap(self, last: int, first: int) -> ValueError:
+        return ValueError(f"{self.path} ends at entry {last}, the store begins at {first}: some are in neither")
 
     def _opened(self) -> sqlite3.Connection:
         try:
@@ -93,3 +117,19 @@ class Archive:
             raise BackendUnavailable(f"the archive {self.path}: {error}") from error
         connection.close()
         raise BackendUnavailable(f"{self.path} is no archive of a ledger")
+
+
+def _last(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("SELECT coalesce(max(seq), 0) FROM entry").fetchone()[0])
+
+
+def _is_there(connection: sqlite3.Connection, mark: str, line: Line) -> bool:
+    """Whether an entry was archived under its number, or joined under its mark."""
+    here = connection.execute("SELECT seq, at, kind, id, user FROM entry WHERE seq = ?", (line.seq,)).fetchone()
+    joined = connection.execute("SELECT 1 FROM joined WHERE seq = ? AND mark = ?", (line.seq, mark)).fetchone()
+    return here == line[:5] or joined is not None
+
+
+def _insert(connection: sqlite3.Connection, lines: Sequence[Line]) -> None:
+    rows = [(*line[:5], json.dumps(line.body, ensure_ascii=False, separators=(",", ":"))) for line in lines]
+    connection.executemany("INSERT INTO entry (seq, at, kind, id, user, body) VALUES (?, ?, ?, ?, ?, ?)", rows)

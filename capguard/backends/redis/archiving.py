@@ -36,7 +36,7 @@ def archiving(store: Store, journals: Journals, archive: Archive, kept_ms: int) 
         copied += archive.add(lines)
         last = lines[-1].seq
     first = yield from _first_to_keep(store, journals, last, kept_ms)
-    dropped = answered((yield ("XTRIM", f"{store.keys.prefix}log", "MINID", f"{first}-0"))) if first else 0
+    dropped = answered((yield ("XTRIM", store.keys.log, "MINID", f"{first}-0"))) if first else 0
     return Archived(copied, int(dropped), last)
 
 

@@ -13,6 +13,7 @@ from capguard.backends.redis.client import Client
 from capguard.backends.redis.journal import Journals
 from capguard.backends.redis.notes import Notes
 from capguard.backends.redis.reading import Readings
+from capguard.backends.redis.restoring import Restored, restoring
 from capguard.backends.redis.steering import Steerings
 from capguard.backends.redis.store import Store, Talk
 from capguard.backends.redis.talks import Talks
@@ -117,6 +118,15 @@ class RedisBackend:
         """
         return self._run(self._store.accept_loss())
 
+    def restore(self, path: Path) -> Restored:
+        """Make a ledger anew from its archive, and from what is left of its journal; `restoring` says how.
+
+        Raises ValueError where entries are in neither, BackendUnavailable.
+        """
+        archive = Archive(path)
+        archive.create()
+        return self._run(restoring(self._store, archive))
+
     def archive(self, path: Path, kept_ms: int = KEPT_MS) -> Archived:
         """Move the journal's older entries into a SQLite file, made where it is not there; `archiving` says how.
 
@@ -131,6 +141,10 @@ class RedisBackend:
 
     def recall(self, seen: Sequence[Any]) -> None:
         self._store.recall(seen)
+
+    @property
+    def renewed(self) -> int:
+        return self._store.renewed
 
     def weaknesses(self) -> Sequence[str]:
         return self._store.weak

@@ -20,6 +20,7 @@ class Keys:
     def __init__(self, namespace: str):
         self.prefix = f"{ROOT}:{{{namespace}}}:"
         self.fixed = tuple(self.prefix + name for name in FIXED)
+        self.meta, self.open, self.due, self.log, self.users, self.policies, *_ = self.fixed
 
     @lru_cache(maxsize=4096)  # noqa: B019 - a process has few ledgers, and keeps them
     def placed(self, rows: tuple[str, ...], size: int) -> tuple[tuple[str, ...], bytes]:

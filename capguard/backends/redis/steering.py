@@ -67,7 +67,7 @@ class Steerings:
         return bool(newer)
 
     def _put(self, before: Revised, after: Revised, fill: Backfill | None, newest: int) -> Talk[bool]:
-        told = {"by": after.by, "why": after.why, "revision": after.revision}
+        told = {"by": after.by, "why": after.why, "revision": after.revision, "document": after.body}
         args: list[Any] = [before.revision, encode(after._asdict()), encode(told)]
         legs = () if fill is None else fill.legs
         shares = () if fill is None else fill.shares

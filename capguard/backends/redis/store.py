@@ -63,6 +63,7 @@ class Store:
         self._seen: Seen | None = None
         self._recalled: Seen | None = None
         self.weak: Sequence[str] = ()
+        self.renewed = 0
 
     @property
     def size(self) -> int:
@@ -123,10 +124,21 @@ class Store:
             keys = (*self.keys.fixed, *(self.keys.bucket(number) for number in range(size)))
             reply = yield from self._run("accept", nothing, keys, (b"", b"", epoch))
             if reply[0] == b"accepted":
-                self._seen = self._recalled = None  # to be met again
+                self.forget()
                 return int(reply[1])
             size = reply[1]
         raise BackendUnavailable(f"the store {self.keys.prefix} goes on changing; stop what uses it first")
+
+    def now(self) -> Talk[int]:
+        """What the time is, by the clock that counts."""
+        if self._clock is not system_clock:
+            return self._clock()
+        seconds, micros = answered((yield ("EVAL", "return redis.call('TIME')", 1, self.keys.meta)))
+        return int(seconds) * 1000 + int(micros) // 1000
+
+    def forget(self) -> None:
+        """It was made anew: it is met as if for the first time."""
+        self._seen = self._recalled = None
 
     def _run(self, name: str, seen: Seen, keys: Sequence[str], args: Sequence[Any]) -> Talk[Any]:
         """One script, by its digest; by its text where the server does not have it yet."""
@@ -173,6 +185,7 @@ class Store:
         if follows != b"any":
             raise self._loss("replaced", ())
         self._seen = Seen(text(epoch), seq, mark, size)
+        self.renewed += 1
 
     def lost(self, name: str) -> BackendUnavailable:
         """One of its keys is gone."""
@@ -188,6 +201,7 @@ class Store:
         }[said]
         return BackendUnavailable(
             f"the store {self.keys.prefix} {found}: state was lost, what was spent is not known there;"
+            " capguard recover --archive FILE makes it anew from its journal,"
             " capguard recover --accept-loss goes on with what is left"
         )
 

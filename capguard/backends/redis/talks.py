@@ -275,8 +275,9 @@ def _stale(reply: Reply) -> Stale:
 
 
 def _replayed(known: Record, command: Reserve) -> Held | Mismatch:
-    """As the ledger answers; of an ended call only the beginning of the fingerprint is remembered."""
+    """As the ledger answers; of an ended call only the beginning of the fingerprint is remembered, of one that was made
+    anew from the journal none."""
     asked = command.fingerprint
-    if known.fingerprint and asked[: wire.FINGERPRINT] == known.fingerprint[: wire.FINGERPRINT]:
+    if known.fingerprint[: wire.FINGERPRINT] in ("", asked[: wire.FINGERPRINT]):
         asked = known.fingerprint
     return replay(known, command._replace(fingerprint=asked))

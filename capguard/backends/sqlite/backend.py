@@ -110,6 +110,10 @@ class SQLiteBackend:
         self._connections.recalled = None
         return 0
 
+    @property
+    def renewed(self) -> int:
+        return 0
+
     def weaknesses(self) -> Sequence[str]:
         if self._synchronous == "full":
             return ()

@@ -5,7 +5,7 @@
 -- Returns {'size', size} where other buckets are to be given, or {'accepted', calls that were dropped}
 
 if not meta[1] then
-  seq, size, rows = 0, 1, 0
+  seq, size, rows = seq or 0, size or 1, rows or 0
 end
 if #KEYS - 8 ~= size then return {'size', size} end
 local newest = redis.call('XREVRANGE', KEYS[4], '+', '-', 'COUNT', 1)[1]

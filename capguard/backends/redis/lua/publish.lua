@@ -8,7 +8,7 @@ local PAGE = 500
 
 -- Open the meters that are not there yet, a page of them per entry.
 local function fill(legs, shares)
-  local moves, gone = {}, {}
+  local moves, gone, turns = {}, {}, {}
   for i, leg in ipairs(legs) do
     local row = cache[leg[FIELD]]
     local there = not row.new
@@ -17,12 +17,14 @@ local function fill(legs, shares)
       row.new = nil
       moves[#moves + 1] = move_text(leg, shares[i], 0, 0)
       gone[#gone + 1] = gone_of(leg)
+      turns[#turns + 1] = rolling(leg) and 'true' or 'false'
       move(leg, shares[i], 0, 0)
     end
     if #moves == PAGE or (i == #legs and #moves > 0) then
-      append('backfill', '', '', '{"moves":[' .. table.concat(moves, ',') .. '],"gone":[' .. numbers(gone) .. ']}')
+      append('backfill', '', '', '{"moves":[' .. table.concat(moves, ',') .. '],"gone":[' .. numbers(gone) ..
+        '],"rolling":[' .. table.concat(turns, ',') .. ']}')
       save()
-      moves, gone = {}, {}
+      moves, gone, turns = {}, {}, {}
     end
   end
 end
