@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Collection, Iterable, Iterator
 from decimal import Decimal
 from fnmatch import fnmatchcase
@@ -24,15 +25,38 @@ Known = Callable[[str], Price | None]
 """The price of a model; None where nobody knows one."""
 
 
-def accepted(source: object) -> Policy:
-    """The policy in `source`, as `load_policy` takes it. Raises PolicyError also for downgrades to dearer models."""
+def accepted(source: object, shard_by: str = "") -> Policy:
+    """The policy in `source`, as `load_policy` takes it, for a ledger that is sharded by this field, if by any.
+
+    Raises PolicyError also for downgrades to dearer models, and for caps and allowances that are wider than a shard.
+    """
     policy = load_policy(source)
     known = Tariffs(policy).known
-    findings = [*_of_the_map(policy, known)]
+    findings = [*_of_the_map(policy, known), *_wider(policy, shard_by)]
     findings += [finding for place, cap in _caps(policy) for finding in target_findings(policy, known, cap, place)]
     if findings:
         raise PolicyError([*dict.fromkeys(findings)])
     return policy
+
+
+def refuse_wider(caps: Iterable[Cap], shard_by: str) -> None:
+    """Raise PolicyError for caps, brought in beside a policy, that count what is in several shards."""
+    if findings := [found for cap in caps for found in _wider_cap(f"cap {shown(cap.id)}", cap.per, shard_by)]:
+        raise PolicyError(findings)
+
+
+def _wider(policy: Policy, shard_by: str) -> Iterator[Finding]:
+    for place, cap in _caps(policy):
+        yield from _wider_cap(place, cap.per, shard_by)
+    for name, plan in policy.plans.items():
+        if plan.included is not None:
+            yield from _wider_cap(joined(place_of(["plans", name]), "included"), plan.included.per, shard_by)
+
+
+def _wider_cap(place: str, per: Collection[str], shard_by: str) -> Iterator[Finding]:
+    if shard_by and shard_by not in per:
+        found = f"per = {json.dumps(list(per))}, while the books are apart by {shard_by}"
+        yield Finding(f"{place}.per", found, f'{shard_by} among the fields, as in ["{shard_by}"]')
 
 
 def target_findings(policy: Policy, known: Known, cap: Cap, place: str = "") -> Iterator[Finding]:

@@ -78,7 +78,9 @@ class Guard(Calls, Looking, Steering, Review, Checking):
             self._knowledge = Knowledge(lenient, None if own is not None else 0, self._shelf)
         else:
             self._backend, self._copy = self._opened(url, namespace)
-            self._knowledge = self._found(initial_policy) if own is None else self._knowing(own, None)
+            shard_by = self._backend.shard_by
+            own = None if own is None else accepted(own, shard_by)
+            self._knowledge = self._found(initial_policy, shard_by) if own is None else self._knowing(own, None)
         sheltered = isinstance(self._backend, Sheltered)
         self._sharing = Sharing(self._backend, self._knowledge.habits) if sheltered else None
         self._line = WaitingLine()
@@ -107,10 +109,10 @@ class Guard(Calls, Looking, Steering, Review, Checking):
         told, delivered = self._tell_change, self._tell_delivered
         return Sheltered(backend, folder, self._clock, copy, told=told, delivered=delivered), copy
 
-    def _found(self, initial: PolicySource | None) -> Knowledge:
+    def _found(self, initial: PolicySource | None, shard_by: str) -> Knowledge:
         """The policy of the backend, which may change at any time; while that is away, the one known last here."""
         try:
-            published = run(policy_found(initial), self._backend)
+            published = run(policy_found(initial, shard_by), self._backend)
         except BackendUnavailable:
             known = None if self._copy is None else self._copy.policy()
             if known is None:
@@ -121,7 +123,7 @@ class Guard(Calls, Looking, Steering, Review, Checking):
         return self._knowing(load_policy(dict(published.body)), published.revision)
 
     def _knowing(self, policy: Policy, revision: int | None) -> Knowledge:
-        return Knowledge(policy, revision, self._shelf, self._copy, self._in_force)
+        return Knowledge(policy, revision, self._shelf, self._copy, self._in_force, self._backend.shard_by)
 
     def _in_force(self, policy: Policy) -> None:
         self._backend.answer_within(float(policy.failure.deadline))

@@ -6,6 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 
+from capguard.acceptance import refuse_wider
 from capguard.arguments import Request
 from capguard.habits import Habits
 from capguard.identity import Identity
@@ -36,7 +37,9 @@ class Knowledge:
         shelf: Shelf | None = None,
         copy: LastKnown | None = None,
         in_force: Callable[[Policy], None] | None = None,
+        shard_by: str = "",
     ):
+        self.shard_by = shard_by
         self._in_force = in_force
         if in_force is not None:
             in_force(policy)
@@ -61,6 +64,8 @@ class Knowledge:
 
     def draft(self, request: Request, now_ms: int, *, book: bool, bound: bool = False) -> Draft:
         """A call as the policy and the profile that are known would have it."""
+        if self.shard_by:
+            refuse_wider(request.caps, self.shard_by)
         prices = self._shelf.at(now_ms)
         with self._lock:
             if prices is not self._prices:  # others hold since the last call

@@ -23,10 +23,10 @@ PolicySource = Policy | Mapping[str, object] | str | os.PathLike[str]
 
 
 def publication(
-    policy: PolicySource, base: int | None = None, by: str | None = None, why: str | None = None
+    policy: PolicySource, base: int | None = None, by: str | None = None, why: str | None = None, shard_by: str = ""
 ) -> Publish:
     """The command that publishes a policy. Raises PolicyError for one that is refused."""
-    return Publish(dump_policy(accepted(policy)), base, by, why)
+    return Publish(dump_policy(accepted(policy, shard_by)), base, by, why)
 
 
 def publishing(command: Publish, clock: Clock, *, backfill: bool) -> Flow[Outcome]:
@@ -46,14 +46,14 @@ def publishing(command: Publish, clock: Clock, *, backfill: bool) -> Flow[Outcom
     raise BackendUnavailable("calls were booked faster than the journal could be folded; nothing is published")
 
 
-def policy_found(initial: PolicySource | None) -> Flow[Revised]:
+def policy_found(initial: PolicySource | None, shard_by: str = "") -> Flow[Revised]:
     """The policy that the backend holds; where it holds none, `initial` is published as the first.
 
     Raises PolicyError where there is neither.
     """
     outcome = yield PolicyInForce()
     if isinstance(outcome, Nothing) and initial is not None:
-        outcome = yield publication(initial, base=0, why="initial policy")
+        outcome = yield publication(initial, base=0, why="initial policy", shard_by=shard_by)
         if isinstance(outcome, Superseded):  # another process was first: its policy holds
             outcome = yield PolicyInForce()
     if not isinstance(outcome, Published):

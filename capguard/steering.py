@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from capguard import answers
+from capguard.acceptance import refuse_wider
 from capguard.arguments import checked_id
 from capguard.driver import Driver
 from capguard.errors import PolicyError
@@ -124,6 +125,10 @@ class Steering(Driver):
         by: str | None = None,
         why: str | None = None,
     ) -> Flow[GrantReceipt]:
+        if (apart := self._knowledge.shard_by) not in ("", "user"):
+            raise ValueError(
+                f"a grant is a user's, whose calls may be in several shards by {apart}; allowed: shard_by=user"
+            )
         yield from self._learning(user)
         planner, profile = self._knowledge.planner, self._knowledge.profile(user)
         unit = unit or planner.funding_unit(user, profile)
@@ -160,6 +165,7 @@ class Steering(Driver):
         planner = self._knowledge.planner
         made = [cap for change, _ in wanted for cap in check_override(planner.policy, user, change)]
         planner.check_targets(made)
+        refuse_wider(made, self._knowledge.shard_by)
         revision = 0
         for _, terms in wanted:
             revision = yield from self._steering("override", user, terms, by, why)
@@ -191,7 +197,8 @@ class Steering(Driver):
                 "this Guard was given policy=, which is the truth for its process; to steer policies live, make it"
                 " without policy= (initial_policy= publishes the first one) and publish"
             )
-        outcome = yield from publishing(publication(policy, base, by, why), self._clock, backfill=backfill)
+        command = publication(policy, base, by, why, self._knowledge.shard_by)
+        outcome = yield from publishing(command, self._clock, backfill=backfill)
         if not isinstance(outcome, Published):
             raise answers.refused(outcome)
         self._knowledge.learn_policy(outcome.policy)

@@ -38,6 +38,10 @@ class Backend(Protocol):
     def renewed(self) -> int:
         """How often this process has found the store recovered from a loss: what it had acknowledged may be gone."""
 
+    @property
+    def shard_by(self) -> str:
+        """The field of the identity by which the books are apart: no cap may be wider. '' where they are not."""
+
     def answer_within(self, seconds: float) -> None:
         """The longest that a step may take from now on; a time that its URL gives stays."""
 
@@ -55,6 +59,13 @@ class Backend(Protocol):
         """What an earlier process of this host had seen: a store that is behind it has lost state."""
 
     def close(self) -> None: ...
+
+
+class Plain:
+    """What holds for most stores: they are in one place, and nobody recovers them while they are in use."""
+
+    renewed = 0
+    shard_by = ""
 
 
 def run(flow: Flow[T], backend: Backend, sleep: Sleep = time.sleep) -> T:

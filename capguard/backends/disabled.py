@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from capguard.backends.base import Clock
+from capguard.backends.base import Clock, Plain
 from capguard.backends.memory import MemoryBooks
 from capguard.ledger.commands import Check, Command, Reserve, Settle
 from capguard.ledger.decide import carry_out
@@ -23,7 +23,7 @@ def is_disabled() -> bool:
     return os.environ.get(VARIABLE, "").strip().lower() in ("1", "true", "yes", "on")
 
 
-class DisabledBackend:
+class DisabledBackend(Plain):
     """Carries out every command on empty books, with the limits taken off, and forgets it."""
 
     url = "disabled://"
@@ -53,10 +53,6 @@ class DisabledBackend:
 
     def recall(self, seen: Sequence[Any]) -> None:
         """Nothing outlives the process."""
-
-    @property
-    def renewed(self) -> int:
-        return 0
 
     def weaknesses(self) -> Sequence[str]:
         return (f"{VARIABLE} is set: nothing is held and nothing booked; unset it",)

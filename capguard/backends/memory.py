@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-from capguard.backends.base import Clock, system_clock
+from capguard.backends.base import Clock, Plain, system_clock
 from capguard.ledger.caps import Leg, MeterState, Move
 from capguard.ledger.commands import NOTES, NOTES_KEPT_MS, Alerts, Command, Journal, Refusals
 from capguard.ledger.decide import MINUTE_MS, carry_out
@@ -20,7 +20,7 @@ _EMPTY = MeterState(0, 0, 0)
 WEAK = ("the ledger is in memory: it ends with this process, and no other process sees it",)
 
 
-class MemoryBackend:
+class MemoryBackend(Plain):
     """`memory://`: every Guard on it has a ledger of its own, which ends with the process."""
 
     url = "memory://"
@@ -47,10 +47,6 @@ class MemoryBackend:
 
     def recall(self, seen: Sequence[Any]) -> None:
         """Nothing outlives the process."""
-
-    @property
-    def renewed(self) -> int:
-        return 0
 
     def weaknesses(self) -> Sequence[str]:
         return WEAK

@@ -44,12 +44,12 @@ def push(
 ) -> None:
     """Put a policy in force for every process without one of its own, at its next call. Exits with 1 if refused."""
     refuse_unseen(url)
+    backend = open_backend(url, namespace=namespace, clock=system_clock)
     try:
-        policy = accepted(_file(file))
+        policy = accepted(_file(file), backend.shard_by)
     except PolicyError as error:
         print_refused(error.findings, as_json)
         raise typer.Exit(exits.NO) from None
-    backend = open_backend(url, namespace=namespace, clock=system_clock)
     try:
         command = publication(policy, base, whoever(by), why)
         outcome = drive(publishing(command, system_clock, backfill=backfill), backend)

@@ -123,6 +123,10 @@ class Sheltered:
     def renewed(self) -> int:
         return self.backend.renewed
 
+    @property
+    def shard_by(self) -> str:
+        return self.backend.shard_by
+
     def weaknesses(self) -> Sequence[str]:
         return self.backend.weaknesses()
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from capguard.backends.base import Backend
+from capguard.backends.base import Backend, Plain
 from capguard.default import default_is
 from capguard.guard import Guard
 from capguard.ledger.caps import ENFORCING, Leg, MeterState
@@ -52,7 +52,7 @@ class GuardedGuard(Guard):
         return sum(last.values(), Decimal(0))
 
 
-class _Denying:
+class _Denying(Plain):
     """A backend whose chosen caps are always spent."""
 
     def __init__(self, backend: Backend, clock: ManualClock):
@@ -75,10 +75,6 @@ class _Denying:
 
     def recall(self, seen: Sequence[Any]) -> None:
         self._backend.recall(seen)
-
-    @property
-    def renewed(self) -> int:
-        return 0
 
     def weaknesses(self) -> Sequence[str]:
         return self._backend.weaknesses()

@@ -36,7 +36,7 @@ class Door:
     """What a Guard holds instead of the backend itself."""
 
     url = "watched://"
-    renewed = 0
+    renewed, shard_by = 0, ""
 
     def __init__(self, watched: Watched, backend: MemoryBackend):
         self.watched, self.backend, self.close = watched, backend, backend.close

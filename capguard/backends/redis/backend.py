@@ -2,42 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from capguard.backends.base import Clock, system_clock
-from capguard.backends.redis.archive import Archive
-from capguard.backends.redis.archiving import KEPT_MS, Archived, archiving
+from capguard.backends.redis.archiving import KEPT_MS, Archived
 from capguard.backends.redis.client import Client
-from capguard.backends.redis.journal import Journals
-from capguard.backends.redis.notes import Notes
-from capguard.backends.redis.reading import Readings
-from capguard.backends.redis.restoring import Restored, restoring
-from capguard.backends.redis.steering import Steerings
-from capguard.backends.redis.store import Store, Talk
-from capguard.backends.redis.talks import Talks
+from capguard.backends.redis.ledger import Ledger
+from capguard.backends.redis.restoring import Restored
+from capguard.backends.redis.shards import Sharded
+from capguard.backends.redis.store import Talk
 from capguard.backends.redis.target import Target, read_url
 from capguard.detached import finished
-from capguard.ledger.commands import (
-    Alerts,
-    Check,
-    Command,
-    Extend,
-    Fetch,
-    Journal,
-    Look,
-    PolicyInForce,
-    Profile,
-    Publish,
-    Refusals,
-    Release,
-    Reserve,
-    Settle,
-    Share,
-    Steer,
-    Verify,
-)
+from capguard.ledger.commands import Command
 from capguard.ledger.outcomes import Outcome
 
 T = TypeVar("T")
@@ -51,7 +29,8 @@ class RedisBackend:
 
     Every command is atomic on the server, whose clock counts. `deadline` is the longest that one step waits for a
     reply, in seconds. With `strict`, a server that holds no ledger is never taken for an empty one. `archive` is where
-    the older part of the journal was moved to.
+    the older part of the journal was moved to. With `shard_by`, a field of the identity, the books of each of its
+    values are in one place, and those of others may be elsewhere: `shards` says how.
     """
 
     def __init__(
@@ -64,42 +43,26 @@ class RedisBackend:
         connections: int = 64,
         strict: bool = False,
         archive: Path | None = None,
+        shard_by: str = "",
     ):
         where = read_url(target)[0] if isinstance(target, str) else target
         self.url = str(where)
         self._target, self._connections = where, connections
         self._given, self._deadline = deadline is not None, DEADLINE_S if deadline is None else deadline
         self._client = Client(where, deadline=self._deadline, connections=connections)
-        self._store = Store(namespace, clock, strict=strict)
-        self._journals = journals = Journals(self._store, None if archive is None else Archive(archive))
-        talks = Talks(self._store, journals)
-        steerings = Steerings(self._store, journals)
-        readings = Readings(self._store, journals, talks)
-        self._talks: Mapping[type, Callable[[Any], Talk[Outcome]]] = {
-            Reserve: talks.reserve,
-            Check: talks.check,
-            Settle: talks.settle,
-            Release: talks.release,
-            Extend: talks.extend,
-            Look: talks.look,
-            Fetch: talks.fetch,
-            Steer: steerings.steer,
-            Profile: steerings.profile,
-            Publish: steerings.publish,
-            PolicyInForce: steerings.policy_in_force,
-            Journal: readings.journal,
-            Refusals: readings.refusals,
-            Alerts: readings.alerts,
-            Share: Notes(self._store).share,
-            Verify: readings.verify,
-        }
+        self.shard_by = shard_by
+        self._ledger = (
+            Sharded(namespace, clock, shard_by, strict=strict, archive=archive)
+            if shard_by
+            else Ledger(namespace, clock, strict=strict, archive=archive)
+        )
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.url!r})"
 
     def execute(self, command: Command) -> Outcome:
         """Carry out one command. Raises BackendUnavailable."""
-        return self._run(self._talks[type(command)](command))
+        return self._run(self._ledger.carry_out(command))
 
     async def aexecute(self, command: Command) -> Outcome:
         """As `execute`. Cancelled, the command is carried out to its end: only the caller stops waiting."""
@@ -116,38 +79,34 @@ class RedisBackend:
 
         Returns how many open calls were dropped. Raises BackendUnavailable where the server is away.
         """
-        return self._run(self._store.accept_loss())
+        return self._run(self._ledger.accept_loss())
 
     def restore(self, path: Path) -> Restored:
         """Make a ledger anew from its archive, and from what is left of its journal; `restoring` says how.
 
         Raises ValueError where entries are in neither, BackendUnavailable.
         """
-        archive = Archive(path)
-        archive.create()
-        return self._run(restoring(self._store, archive))
+        return self._run(self._ledger.restore(path))
 
     def archive(self, path: Path, kept_ms: int = KEPT_MS) -> Archived:
         """Move the journal's older entries into a SQLite file, made where it is not there; `archiving` says how.
 
         Raises ValueError where the file is something else, BackendUnavailable.
         """
-        archive = Archive(path)
-        archive.create()
-        return self._run(archiving(self._store, Journals(self._store), archive, kept_ms))
+        return self._run(self._ledger.archive(path, kept_ms))
 
     def seen(self) -> Sequence[Any] | None:
-        return self._store.seen()
+        return self._ledger.seen()
 
     def recall(self, seen: Sequence[Any]) -> None:
-        self._store.recall(seen)
+        self._ledger.recall(seen)
 
     @property
     def renewed(self) -> int:
-        return self._store.renewed
+        return self._ledger.renewed
 
     def weaknesses(self) -> Sequence[str]:
-        return self._store.weak
+        return self._ledger.weaknesses()
 
     def close(self) -> None:
         self._client.close()
@@ -161,7 +120,7 @@ class RedisBackend:
             return end.value  # type: ignore[no-any-return]
 
     async def _carry_out(self, command: Command) -> Outcome:
-        talk = self._talks[type(command)](command)
+        talk = self._ledger.carry_out(command)
         try:
             words = next(talk)
             while True:

@@ -116,7 +116,9 @@ def _written(store: Store, rebuild: Rebuild, archive: Archive, epoch: str, now_m
     yield from _logged(store, rebuild, archive, now_ms, mark)
     policy = max(rebuild.policies, default=0)
     meta = {"follows": "any", "seq": rebuild.last, "mark": mark, "now": rebuild.at_ms, "size": size, "rows": len(rows)}
-    answered((yield ("HSET", keys.meta, *_flat(meta.items()), "policy", policy, "epoch", epoch)))
+    answered(
+        (yield ("HSET", keys.meta, *_flat(meta.items()), "policy", policy, "layout", store.layout, "epoch", epoch))
+    )
 
 
 def _logged(store: Store, rebuild: Rebuild, archive: Archive, now_ms: int, mark: str) -> Talk[None]:

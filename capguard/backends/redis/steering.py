@@ -62,13 +62,26 @@ class Steerings:
                 return Published(after)
         raise BackendUnavailable(f"the policy was changed by others {MOST_TRIES} times meanwhile")
 
+    def copy(self, policy: Revised, fill: Backfill | None) -> Talk[Outcome]:
+        """Put in force what another shard has, under its revision, unless this one has it or a newer one."""
+        for _ in range(MOST_TRIES):
+            reply = yield from self._fetch()
+            before = wire.read_policy(reply[8])
+            if before.revision >= policy.revision:
+                return Published(before, replayed=True)
+            if fill is not None and (yield from self._is_overtaken(fill)):
+                return Stale(reply[3])
+            if (yield from self._put(before, policy, fill, reply[1])):
+                return Published(policy)
+        raise BackendUnavailable(f"the policy was changed by others {MOST_TRIES} times meanwhile")
+
     def _is_overtaken(self, fill: Backfill) -> Talk[bool]:
         newer = yield from self._journals.page(Journal(after=fill.last, since_ms=fill.since_ms, limit=1))
         return bool(newer)
 
     def _put(self, before: Revised, after: Revised, fill: Backfill | None, newest: int) -> Talk[bool]:
         told = {"by": after.by, "why": after.why, "revision": after.revision, "document": after.body}
-        args: list[Any] = [before.revision, encode(after._asdict()), encode(told)]
+        args: list[Any] = [before.revision, after.revision, encode(after._asdict()), encode(told)]
         legs = () if fill is None else fill.legs
         shares = () if fill is None else fill.shares
         filling = ["" if fill is None else newest, pack_legs(legs), pack_numbers(*shares)]

@@ -55,8 +55,9 @@ class Store:
     that were counted. It is not used any more until it was recovered.
     """
 
-    def __init__(self, namespace: str, clock: Clock = system_clock, *, strict: bool = False):
+    def __init__(self, namespace: str, clock: Clock = system_clock, *, strict: bool = False, layout: str = ""):
         self.keys = Keys(namespace)
+        self.layout = layout
         self._flags = False
         self._clock = clock
         self._strict = strict
@@ -122,7 +123,7 @@ class Store:
         nothing = Seen("", 0, b"", 0)
         for _ in range(MOST_TRIES):
             keys = (*self.keys.fixed, *(self.keys.bucket(number) for number in range(size)))
-            reply = yield from self._run("accept", nothing, keys, (b"", b"", epoch))
+            reply = yield from self._run("accept", nothing, keys, (b"", b"", epoch, self.layout))
             if reply[0] == b"accepted":
                 self.forget()
                 return int(reply[1])
@@ -163,10 +164,16 @@ class Store:
     def _start(self) -> Talk[Seen]:
         epoch = "" if self._strict else secrets.token_hex(8)
         nothing = Seen("", 0, b"", 0)
-        reply = yield from self._run("start", nothing, (*self.keys.fixed, self.keys.bucket(0)), (b"", b"", epoch))
+        reply = yield from self._run(
+            "start", nothing, (*self.keys.fixed, self.keys.bucket(0)), (b"", b"", epoch, self.layout)
+        )
         if reply[0] != b"started":
             raise self._loss(text(reply[0]), reply)
-        _, found, seq, mark, size, version, info = reply
+        _, found, seq, mark, size, layout, version, info = reply
+        if text(layout) != self.layout:
+            raise BackendUnavailable(
+                f"the store {self.keys.prefix} is {_said(text(layout))}, this URL has it {_said(self.layout)}"
+            )
         self._flags = version >= _VERSION_7
         self._check(weaknesses(text(info)))
         self._seen = seen = self._recalled or Seen(text(found), seq, mark, size)
@@ -204,6 +211,10 @@ class Store:
             " capguard recover --archive FILE makes it anew from its journal,"
             " capguard recover --accept-loss goes on with what is left"
         )
+
+
+def _said(layout: str) -> str:
+    return f"sharded by {layout.partition('/')[0]}: ?shard_by={layout.partition('/')[0]}" if layout else "not sharded"
 
 
 def answered(reply: Any) -> Any:

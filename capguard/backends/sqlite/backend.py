@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from capguard.backends.base import Clock, system_clock
+from capguard.backends.base import Clock, Plain, system_clock
 from capguard.backends.sqlite.books import SQLiteBooks
 from capguard.backends.sqlite.connections import NEWEST, Connections, Session
 from capguard.errors import BackendUnavailable
@@ -27,7 +27,7 @@ UNHURRIED = (Verify, Publish)
 _ASYNC_WORKERS = 4  # writers take turns anyway; more threads would only wait
 
 
-class SQLiteBackend:
+class SQLiteBackend(Plain):
     """`sqlite:///capguard.db` (relative) or `sqlite:////var/lib/capguard.db` (absolute).
 
     `synchronous=normal`, the default, loses nothing when a process is killed; after a power failure the last commits
@@ -108,10 +108,6 @@ class SQLiteBackend:
     def accept_loss(self) -> int:
         """Go on with what is left. Holds of calls that are gone went with them: none is dropped."""
         self._connections.recalled = None
-        return 0
-
-    @property
-    def renewed(self) -> int:
         return 0
 
     def weaknesses(self) -> Sequence[str]:

@@ -1,7 +1,7 @@
 -- accept: go on with what is left of a store that has lost something, as a new epoch that follows any other.
 --
 -- KEYS 9.. every bucket there should be
--- ARGV 9 the new epoch
+-- ARGV 9 the new epoch  10 how it is sharded
 -- Returns {'size', size} where other buckets are to be given, or {'accepted', calls that were dropped}
 
 if not meta[1] then
@@ -43,5 +43,5 @@ if seq > 0 and redis.call('EXISTS', KEYS[4]) == 0 then -- the journal goes on, e
   redis.call('XDEL', KEYS[4], num(seq) .. '-0')
 end
 redis.call('HSET', KEYS[1], 'epoch', ARGV[9], 'follows', 'any', 'seq', num(seq), 'mark', mark, 'now', num(now),
-  'size', num(size), 'rows', num(rows), 'policy', num(policy))
+  'size', num(size), 'rows', num(rows), 'policy', num(policy), 'layout', ARGV[10])
 return {'accepted', dropped}

@@ -1,7 +1,7 @@
 -- publish: put a policy in force in the place of the one that the caller has read, and fill the meters of new caps.
 --
--- ARGV 9 the revision that was read  10 the document with its revision, JSON  11 body of the entry
---      12 the newest entry that the fill has seen, '' without one  13 legs to fill  14 what is settled on them
+-- ARGV 9 the revision that was read  10 the new one  11 the document with its revision, JSON  12 body of the entry
+--      13 the newest entry that the fill has seen, '' without one  14 legs to fill  15 what is settled on them
 -- Returns {'published', seq, mark, now, rows to spare} or {'overtaken', seq, mark}
 
 local PAGE = 500
@@ -31,15 +31,14 @@ end
 
 local bad = misfit()
 if bad then return bad end
-local legs = read_legs(ARGV[13], '')
+local legs = read_legs(ARGV[14], '')
 want_legs(legs)
 fetch()
 field_in(KEYS[6], '')
-if meta[6] ~= ARGV[9] or (ARGV[12] ~= '' and num(seq) ~= ARGV[12]) then return {'overtaken', seq, mark} end
-local revision = num(tonumber(ARGV[9]) + 1)
-append('publish', '', '', ARGV[11])
-redis.call('HSET', KEYS[6], revision, ARGV[10])
-redis.call('HSET', KEYS[1], 'policy', revision)
+if meta[6] ~= ARGV[9] or (ARGV[13] ~= '' and num(seq) ~= ARGV[13]) then return {'overtaken', seq, mark} end
+append('publish', '', '', ARGV[12])
+redis.call('HSET', KEYS[6], ARGV[10], ARGV[11])
+redis.call('HSET', KEYS[1], 'policy', ARGV[10])
 save()
-fill(legs, read_numbers(ARGV[14]))
+fill(legs, read_numbers(ARGV[15]))
 return {'published', seq, mark, now, size * 56 - rows}

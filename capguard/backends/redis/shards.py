@@ -1,0 +1,288 @@
+"""One ledger as 64, for a cluster: the books of each identity are in one of them, and so in one place.
+
+A call is decided where the identity is that it is sharded by, in one step, as without shards. What concerns everybody
+is in the first shard, and copied from there.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, TypeVar
+
+from capguard.backends.base import Clock
+from capguard.backends.redis.archiving import Archived
+from capguard.backends.redis.everywhere import Everywhere
+from capguard.backends.redis.ledger import Ledger
+from capguard.backends.redis.merging import Merging, number_of
+from capguard.backends.redis.restoring import Restored
+from capguard.backends.redis.store import Talk
+from capguard.ledger.caps import Leg, MeterState
+from capguard.ledger.commands import (
+    Alerts,
+    Backfill,
+    Check,
+    Command,
+    Extend,
+    Fetch,
+    Journal,
+    Look,
+    Profile,
+    Publish,
+    Refusals,
+    Release,
+    Reserve,
+    Settle,
+    Steer,
+    Verify,
+)
+from capguard.ledger.outcomes import (
+    AlertRows,
+    Crossing,
+    Difference,
+    Ended,
+    Extended,
+    Found,
+    Held,
+    Meters,
+    Outcome,
+    RefusalCounts,
+    Revised,
+    Settled,
+    Stale,
+    Unknown,
+    Verified,
+)
+
+T = TypeVar("T", RefusalCounts, AlertRows)
+
+SHARDS = 64
+"""How many there are, for good: where an identity is follows from it."""
+
+REMEMBERED = 65_536
+"""Calls whose shard a process remembers; that of another one is looked for in all of them."""
+
+
+class Sharded:
+    """As `Ledger`, on the shards of a namespace by the field `shard_by` of the identity."""
+
+    def __init__(self, namespace: str, clock: Clock, shard_by: str, *, strict: bool, archive: Path | None):
+        layout = f"{shard_by}/{SHARDS}"
+        self._by = shard_by
+        self._ledgers = [
+            Ledger(
+                namespace if shard == 0 else f"{namespace}/{shard}",
+                clock,
+                strict=strict,
+                archive=None if archive is None else _file_of(archive, shard),
+                layout=layout,
+            )
+            for shard in range(SHARDS)
+        ]
+        self._merging = Merging(self._ledgers)
+        self._everywhere = Everywhere(self._ledgers)
+        self._places: OrderedDict[str, int] = OrderedDict()
+        self._met = False
+        self._talks: Mapping[type, Callable[[Any], Talk[Outcome]]] = {
+            Reserve: self._reserve,
+            Check: self._check,
+            Settle: self._by_id,
+            Release: self._release,
+            Extend: self._by_id,
+            Fetch: self._by_id,
+            Look: self._look,
+            Steer: self._steer,
+            Profile: self._profile,
+            Publish: self._publish,
+            Journal: self._journal,
+            Refusals: lambda page: self._rows(page, RefusalCounts),
+            Alerts: lambda page: self._rows(page, AlertRows),
+            Verify: self._verify,
+        }
+
+    def carry_out(self, command: Command) -> Talk[Outcome]:
+        """One command, in its shard; what is of no shard, in the first. Raises BackendUnavailable."""
+        if not self._met:  # the first one says whether all are as this URL has it
+            yield from self._ledgers[0].carry_out(Look(()))
+            self._met = True
+        talk: Callable[[Any], Talk[Outcome]] = self._talks.get(type(command), self._ledgers[0].carry_out)
+        return (yield from talk(command))
+
+    @property
+    def renewed(self) -> int:
+        return sum(ledger.renewed for ledger in self._ledgers)
+
+    def weaknesses(self) -> Sequence[str]:
+        return list(dict.fromkeys(weak for ledger in self._ledgers for weak in ledger.weaknesses()))
+
+    def seen(self) -> Sequence[Any] | None:
+        rows = [(shard, *seen) for shard, ledger in enumerate(self._ledgers) if (seen := ledger.seen()) is not None]
+        return rows or None
+
+    def recall(self, seen: Sequence[Any]) -> None:
+        for row in seen:
+            if isinstance(row, Sequence) and not isinstance(row, str):
+                shard, *known = row
+                self._ledgers[shard].recall(known)
+            else:  # it was not sharded then: its first shard says so
+                self._ledgers[0].recall(seen)
+                return
+
+    def accept_loss(self) -> Talk[int]:
+        dropped = 0
+        for ledger in self._ledgers:
+            dropped += yield from ledger.accept_loss()
+        return dropped
+
+    def archive(self, path: Path, kept_ms: int) -> Talk[Archived]:
+        """Each shard has a file of its own beside the first one's."""
+        done = []
+        for shard, ledger in enumerate(self._ledgers):
+            done.append((yield from ledger.archive(_file_of(path, shard), kept_ms)))
+        return Archived(*(sum(counts) for counts in zip(*done, strict=True)))
+
+    def restore(self, path: Path) -> Talk[Restored]:
+        done = []
+        for shard, ledger in enumerate(self._ledgers):
+            done.append((yield from ledger.restore(_file_of(path, shard))))
+        return Restored(*(sum(counts) for counts in zip(*done, strict=True)))
+
+    def _reserve(self, command: Reserve) -> Talk[Outcome]:
+        shard = shard_of(command.identity.get(self._by))
+        self._remember(command.id, shard)
+        outcome = yield from self._ledgers[shard].carry_out(command)
+        if _lags(outcome, command) and (yield from self._everywhere.caught_up(shard)):
+            outcome = yield from self._ledgers[shard].carry_out(command)
+        return _numbered(outcome, shard)
+
+    def _check(self, command: Check) -> Talk[Outcome]:
+        return (yield from self._ledgers[shard_of(command.reserve.identity.get(self._by))].carry_out(command))
+
+    def _by_id(self, command: Settle | Extend | Fetch) -> Talk[Outcome]:
+        shard = yield from self._found(command.id)
+        if shard is None:
+            shard = shard_of(command.id)
+        return _numbered((yield from self._ledgers[shard].carry_out(command)), shard)
+
+    def _release(self, command: Release) -> Talk[Outcome]:
+        shard = yield from self._found(command.id)
+        if shard is not None:
+            return (yield from self._ledgers[shard].carry_out(command))
+        for ledger in self._ledgers:  # its reserve may come late, to any of them
+            outcome = yield from ledger.carry_out(command)
+        return outcome
+
+    def _found(self, id: str) -> Talk[int | None]:
+        """The shard of a call; None where no shard remembers it."""
+        if id in self._places:
+            return self._places[id]
+        for shard, ledger in enumerate(self._ledgers):
+            if isinstance((yield from ledger.carry_out(Fetch(id))), Found):
+                self._remember(id, shard)
+                return shard
+        return None
+
+    def _look(self, command: Look) -> Talk[Outcome]:
+        states: dict[int, MeterState] = {}
+        crossed: list[Crossing] = []
+        now_ms = 0
+        for shard, places in self._grouped(command.legs).items() or [(0, [])]:
+            part = Look(tuple([command.legs[place] for place in places]))
+            found = yield from self._ledgers[shard].carry_out(part)
+            assert isinstance(found, Meters)
+            states |= zip(places, found.states, strict=True)
+            now_ms = max(now_ms, found.now_ms)
+            crossed += found.crossed
+        return Meters(tuple([states[place] for place in range(len(command.legs))]), now_ms, tuple(crossed))
+
+    def _grouped(self, legs: Sequence[Leg]) -> Mapping[int, list[int]]:
+        """Which legs are in which shard, by their places: a leg's scope names whom it counts."""
+        groups: dict[int, list[int]] = {}
+        for place, leg in enumerate(legs):
+            groups.setdefault(shard_of(json.loads(leg.scope).get(self._by)), []).append(place)
+        return groups
+
+    def _steer(self, command: Steer) -> Talk[Outcome]:
+        if self._by == "user":
+            return (yield from self._ledgers[shard_of(command.user)].carry_out(command))
+        return (yield from self._everywhere.steer(command))
+
+    def _profile(self, command: Profile) -> Talk[Outcome]:
+        return (yield from self._ledgers[shard_of(command.user) if self._by == "user" else 0].carry_out(command))
+
+    def _publish(self, command: Publish) -> Talk[Outcome]:
+        fill = command.backfill
+        if fill is None:
+            return (yield from self._everywhere.publish(command, [None] * SHARDS))
+        given = self._merging.given(Journal(fill.last, since_ms=fill.since_ms))
+        if given is None:  # nobody knows any more how far each shard was folded
+            return Stale(0)
+        return (yield from self._everywhere.publish(command, self._parts(fill, given)))
+
+    def _parts(self, fill: Backfill, given: Mapping[int, int]) -> list[Backfill | None]:
+        """What each shard fills, up to the last entry of it that was folded."""
+        groups = self._grouped(fill.legs)
+        return [
+            fill._replace(
+                last=given[shard],
+                legs=tuple([fill.legs[place] for place in groups.get(shard, ())]),
+                shares=tuple([fill.shares[place] for place in groups.get(shard, ())]),
+            )
+            for shard in range(SHARDS)
+        ]
+
+    def _journal(self, command: Journal) -> Talk[Outcome]:
+        alone = self._by == "user" and command.user is not None
+        return (yield from self._merging.page(command, [shard_of(command.user)] if alone else range(SHARDS)))
+
+    def _rows(self, page: Refusals | Alerts, kind: type[T]) -> Talk[Outcome]:
+        rows: list[Any] = []
+        for ledger in self._ledgers:
+            found = yield from ledger.carry_out(page)
+            assert isinstance(found, kind)
+            rows += found.rows
+        return kind(tuple(sorted(rows, key=lambda row: row.place)[: page.limit]))
+
+    def _verify(self, command: Verify) -> Talk[Outcome]:
+        parts: list[Verified] = []
+        for ledger in self._ledgers:
+            found = yield from ledger.carry_out(command)
+            assert isinstance(found, Verified)
+            parts.append(found)
+        differences: Iterable[Difference] = (each for part in parts for each in part.differences)
+        entries, meters, held = (sum(counts) for counts in zip(*(part[1:4] for part in parts), strict=True))
+        why = "; ".join(f"shard {shard}: {part.why}" for shard, part in enumerate(parts) if part.why)
+        return Verified(tuple(differences), entries, meters, held, all(part.complete for part in parts), why)
+
+    def _remember(self, id: str, shard: int) -> None:
+        self._places[id] = shard
+        while len(self._places) > REMEMBERED:
+            self._places.popitem(last=False)
+
+
+@lru_cache(maxsize=16384)
+def shard_of(name: str | None) -> int:
+    """The shard of an identity; those without a name are together."""
+    return blake2b((name or "").encode(), digest_size=4).digest()[3] % SHARDS
+
+
+def _file_of(archive: Path, shard: int) -> Path:
+    return archive if shard == 0 else archive.with_name(f"{archive.stem}-{shard}{archive.suffix}")
+
+
+def _lags(outcome: Outcome, command: Reserve) -> bool:
+    """Whether a shard answers with an older policy than the one that the caller has."""
+    policy: Revised | None = outcome.policy if isinstance(outcome, Stale) else None
+    return policy is not None and command.policy is not None and policy.revision < command.policy
+
+
+def _numbered(outcome: Outcome, shard: int) -> Outcome:
+    """With the numbers of entries as they are among those of all shards."""
+    if isinstance(outcome, Held | Settled | Found | Ended | Extended):
+        record = outcome.record
+        return outcome._replace(record=record._replace(entry=number_of(record.entry, shard, SHARDS)))
+    return outcome._replace(entry=number_of(outcome.entry, shard, SHARDS)) if isinstance(outcome, Unknown) else outcome

@@ -1,0 +1,318 @@
+"""A ledger that is sharded by user, team or org decides, counts and tells as one that is not."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from redis.crc import key_slot
+from typer.testing import CliRunner
+
+from capguard import BackendUnavailable, Cap, CapExceeded, Guard, IdempotencyMismatch, PolicyError, identify
+from capguard.backends.redis.keys import Keys
+from capguard.backends.redis.shards import SHARDS, shard_of
+from capguard.cli.app import app
+from capguard.testing import ManualClock
+from capguard.testing.proxy import Proxy
+from tests.backends.redis_place import Place
+from tests.backends.servers import Server
+from tests.backends.test_redis_cluster import Cluster, cluster  # noqa: F401 - a fixture
+from tests.backends.test_redis_recover import comes_back
+
+POLICY: dict[str, Any] = {
+    "default_plan": "pro",
+    "plans": {
+        "pro": {
+            "price": 9,
+            "included": {"amount": 2, "window": "monthly"},
+            "caps": [
+                {"id": "monthly", "limit": 6},
+                {"id": "notice", "limit": 3, "action": "warn"},
+                {"id": "hour", "limit": 8, "unit": "requests", "window": "rolling:1h"},
+            ],
+        }
+    },
+    "failure": {"backend": "closed", "deadline": 10},
+}
+BEGIN = datetime(2026, 3, 2, 9, tzinfo=UTC)
+USERS = [f"user {number}" for number in range(12)]
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    server = Server("wheel", "--appendonly", "yes")
+    yield server
+    server.stop()
+
+
+def sharded(url: str, by: str = "user", **options: Any) -> Guard:
+    if not options.keys() & {"policy", "initial_policy"}:
+        options["policy"] = POLICY
+    return Guard(f"{url}?shard_by={by}&deadline=10", **options)
+
+
+def test_the_users_of_a_cluster_are_on_all_its_masters(cluster: Cluster) -> None:  # noqa: F811
+    """Each of them in one slot, with everything that a decision touches; every verb works."""
+    with Guard(f"{cluster.url}&shard_by=user", policy=POLICY, namespace="spread") as guard:
+        for user in USERS:
+            guard.settle(guard.reserve(user=user, cost=1), cost=1)
+            guard.grant(user=user, amount=1, id="g")
+        assert guard.verify()
+        assert len(list(guard.entries())) == 3 * len(USERS)
+    shards = {shard_of(user) for user in USERS}
+    slots = {key_slot(Keys("spread" if each == 0 else f"spread/{each}").meta.encode()) for each in shards}
+    assert len({cluster.owner(slot).port for slot in slots}) == 3
+
+
+def play(guard: Guard, clock: ManualClock, seed: int) -> list[str]:
+    """Calls of some users, and what became of each."""
+    chance, told, held = random.Random(seed), [], []
+    for number in range(120):
+        clock.advance(seconds=chance.randrange(1, 25))
+        user = chance.choice(USERS)
+        try:
+            match chance.randrange(8):
+                case 0:
+                    guard.grant(user=user, amount=1, id=f"g{number}")
+                case 1:
+                    guard.override(user=user, cap="monthly", limit=chance.randrange(9))
+                case 2 if held:
+                    guard.release(held.pop(chance.randrange(len(held))))
+                case 3:
+                    told.append(str(bool(guard.allow(user=user, amount="0.5"))))
+                case 4 if held:
+                    made = held.pop(chance.randrange(len(held)))
+                    told.append(str(guard.settle(made.id, cost=chance.randrange(3)).overrun))
+                case _:
+                    held.append(guard.reserve(user=user, cost=chance.randrange(1, 3), id=f"call {number}", ttl=3600))
+        except CapExceeded as error:
+            told.append(f"{error.cap.id} {error.reason}")
+    return told
+
+
+def shown(guard: Guard, clock: ManualClock) -> dict[str, object]:
+    since = clock.now - timedelta(days=9)
+    return {
+        "status": [guard.status(user=user).to_dict() for user in USERS],
+        "entries": [(entry.at, entry.kind, entry.user, entry.amounts) for entry in guard.entries()],
+        "of one": [(entry.at, entry.kind) for entry in guard.entries(user=USERS[0], since=since)],
+        "log": [(line.at, line.kind, line.cap, line.user, line.count) for line in guard.log()],
+        "report": guard.report("plan", since=since).to_dict(),
+        "verified": (len(list(guard.verify())), guard.verify().complete, guard.verify().entries),
+    }
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_it_is_the_same_ledger(place: Place, seed: int) -> None:
+    """What is admitted, refused, paid, told and reported, and in which order: as in memory."""
+    with Guard("memory://", policy=POLICY, clock=(clock := ManualClock(BEGIN))) as one:
+        expected = play(one, clock, seed), shown(one, clock)
+    url, clock = place.server.url, ManualClock(BEGIN)
+    with sharded(url, namespace=f"{place.namespace}-{seed}", clock=clock) as many:
+        assert (play(many, clock, seed), shown(many, clock)) == expected
+
+
+def test_the_journal_goes_on_for_a_reader_that_nobody_knows(place: Place, clock: ManualClock) -> None:
+    """Pages in order, each entry once: from where any entry stands, also by a process that has read none before."""
+    with sharded(place.server.url, namespace=place.namespace, clock=clock) as guard:
+        for number in range(40):
+            clock.advance(seconds=number % 3)
+            guard.allow(user=USERS[number % 12], amount="0.01")
+        numbers = [entry.seq for entry in guard.entries()]
+        assert len(set(numbers)) == 40
+        for place_of in (0, 7, 20, 39):
+            with sharded(place.server.url, namespace=place.namespace, clock=clock) as other:
+                assert [entry.seq for entry in other.entries(after=numbers[place_of])] == numbers[place_of + 1 :]
+
+
+@pytest.mark.parametrize(
+    ("by", "policy", "where"),
+    [
+        ("user", [{"id": "all", "per": [], "limit": 1}], "caps[0] (all).per: per = []"),
+        ("user", [{"id": "org", "per": ["org"], "limit": 1}], "per"),
+        ("team", [{"id": "m", "limit": 1}], "per"),
+        ("team", {"plans": {"p": {"included": {"amount": 1}}}}, "included.per"),
+        ("org", {"plans": {"p": {"caps": [{"id": "m", "limit": 1}]}}}, "per"),
+    ],
+)
+def test_a_cap_that_is_wider_than_a_shard_is_refused_at_load(place: Place, by: str, policy: Any, where: str) -> None:
+    for given in ("policy", "initial_policy"):
+        with pytest.raises(PolicyError, match=f"apart by {by}") as refused:
+            sharded(place.server.url, by, namespace=place.namespace, **{given: policy})
+        assert where in str(refused.value)
+
+
+def test_what_is_brought_in_beside_the_policy_is_no_wider(place: Place) -> None:
+    """Overrides, caps of one call, a policy that is published."""
+    wide = Cap(id="wide", per=["team"], limit=1)
+    with sharded(place.server.url, initial_policy=POLICY, namespace=place.namespace) as guard:
+        for verb in (
+            lambda: guard.override(user="u1", caps=[wide]),
+            lambda: guard.reserve(user="u1", team="t", cost=1, caps=[wide]),
+            lambda: guard.publish(_with(wide)),
+        ):
+            with pytest.raises(PolicyError, match="apart by user"):
+                verb()
+        with identify(user="u1", team="t", caps=[wide]), pytest.raises(PolicyError, match="apart by user"):
+            guard.reserve(cost=1)
+    team = {"caps": [{"id": "t", "per": ["team"], "limit": 1}]}
+    with (
+        sharded(place.server.url, "team", policy=team, namespace=f"{place.namespace}-t") as guard,
+        pytest.raises(ValueError, match="a grant is a user's"),
+    ):
+        guard.grant(user="u1", amount=1)
+
+
+def _with(cap: Cap) -> dict[str, Any]:
+    return {"caps": [cap], "failure": {"deadline": 10}}
+
+
+@pytest.mark.parametrize(
+    ("first", "then"), [("", "&shard_by=user"), ("&shard_by=user", ""), ("&shard_by=user", "&shard_by=org")]
+)
+def test_a_ledger_is_sharded_for_good(
+    place: Place, first: str, then: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Opened otherwise than it was begun it says so, and begins no second one."""
+    caps = {"caps": [{"id": "m", "per": ["user", "org"], "limit": 1}], "failure": {"backend": "closed"}}
+    url = f"{place.server.url}?deadline=10"
+    with Guard(url + first, policy=caps, namespace=place.namespace) as guard:
+        guard.allow(user=USERS[0], org="o", amount="0.1")
+    for _ in range(2):
+        with (
+            Guard(url + then, policy=caps, namespace=place.namespace) as other,
+            pytest.raises(BackendUnavailable, match=r"is not sharded|is sharded by user: \?shard_by=user"),
+        ):
+            other.reserve(user=USERS[1], org="o", cost="0.1")
+        monkeypatch.setenv("CAPGUARD_STATE", str(tmp_path))  # and a host that knows nothing of it
+
+
+def test_a_call_is_ended_by_whoever_has_its_id(place: Place) -> None:
+    """Another process knows the id alone: it finds the call; one that is released before it comes is refused."""
+    with (
+        sharded(place.server.url, namespace=place.namespace) as guard,
+        sharded(place.server.url, namespace=place.namespace) as other,
+    ):
+        for number, user in enumerate(USERS):
+            guard.reserve(user=user, cost=1, id=f"call {number}")
+        assert other.settle("call 3", cost=1).entry_id in {entry.seq for entry in guard.entries()}
+        assert other.settle("call 3", cost=1).cost == 1
+        other.release("call 4")
+        other.extend("call 5", ttl=500)
+        assert guard.status(user=USERS[3]).caps["monthly"].settled == 1
+        assert guard.status(user=USERS[4]).caps["monthly"].held == 0
+        other.release("late")
+        with pytest.raises(IdempotencyMismatch):
+            guard.reserve(user="u1", cost=1, id="late")
+        assert guard.verify()
+
+
+def test_fifty_at_once_with_room_for_four(place: Place) -> None:
+    with sharded(place.server.url, namespace=place.namespace) as guard, ThreadPoolExecutor(50) as pool:
+        held = pool.map(lambda _: _reserved(guard), range(50))
+    assert sum(held) == 4
+
+
+def _reserved(guard: Guard) -> bool:
+    try:
+        guard.reserve(user="u1", cost="1.5")
+    except CapExceeded:
+        return False
+    return True
+
+
+def test_a_policy_that_was_published_in_some_shards_only(server: Server) -> None:
+    """The connection breaks on the way: whoever has heard of it brings it to the others; so does publishing again."""
+    with sharded(server.url, initial_policy=POLICY) as guard, Proxy(server.port) as proxy:
+        for user in USERS:
+            guard.allow(user=user, amount=1)
+        tight = {**POLICY, "plans": {"pro": {"caps": [{"id": "monthly", "limit": 1}]}}}
+        with Guard(f"redis://127.0.0.1:{proxy.port}/0?shard_by=user&deadline=10") as publisher:
+            publisher.status(user="u1")
+            proxy.fail("reset", on=b"{default/20}", times=2)
+            with pytest.raises(BackendUnavailable):
+                publisher.publish(tight)
+        first = next(user for user in USERS if shard_of(user) < 20)
+        late = [user for user in USERS if shard_of(user) > 20]
+        for user in [first, *late]:
+            with pytest.raises(CapExceeded):
+                guard.reserve(user=user, cost=1)
+        assert guard.publish(tight) == 2
+        with sharded(server.url, initial_policy=POLICY) as other:
+            for user in USERS:
+                with pytest.raises(CapExceeded):
+                    other.reserve(user=user, cost=1)
+        client = server.client()
+        revisions = {client.hget(Keys("default" if n == 0 else f"default/{n}").meta, "policy") for n in range(SHARDS)}
+        assert revisions == {b"2"}
+
+
+def test_new_caps_begin_with_what_the_journals_say(place: Place, clock: ManualClock) -> None:
+    """`publish(backfill=True)` in every shard, each up to what was folded of it."""
+    policy = {"caps": [{"id": "m", "limit": 9}], "failure": {"deadline": 10}}
+    after = {
+        "caps": [{"id": "m", "limit": 9}, {"id": "day", "limit": 5, "window": "daily"}],
+        "failure": {"deadline": 10},
+    }
+    with sharded(place.server.url, initial_policy=policy, namespace=place.namespace, clock=clock) as guard:
+        for number, user in enumerate(USERS):
+            for _ in range(number % 4):
+                guard.allow(user=user, amount=1)
+        assert guard.publish(after, backfill=True) == 2
+        assert [guard.status(user=user).caps["day"].settled for user in USERS] == [n % 4 for n in range(12)]
+        assert guard.verify()
+
+
+def test_profiles_are_with_the_user_or_everywhere(place: Place) -> None:
+    """By team a user may call from any shard: an override and a plan hold in all of them."""
+    caps = [{"id": "t", "per": ["team", "user"], "limit": 5}]
+    policy = {"plans": {"free": {"caps": caps}, "none": {}}, "default_plan": "free", "failure": {"deadline": 10}}
+    with sharded(place.server.url, "team", policy=policy, namespace=place.namespace) as guard:
+        guard.override(user="u1", cap="t", limit=1)
+        for team in ("red", "green", "blue"):
+            with pytest.raises(CapExceeded):
+                guard.reserve(user="u1", team=team, cost=2)
+        guard.assign(user="u1", plan="none")
+        for team in ("red", "green", "blue"):
+            guard.reserve(user="u1", team=team, cost=2)
+
+
+def _flush(client: redis.Redis) -> None:
+    client.flushall()
+
+
+def _one_shard(client: redis.Redis) -> None:
+    client.delete(*client.keys(f"cg1:{{default/{shard_of(USERS[0])}}}:*"))
+
+
+@pytest.mark.parametrize("lose", [_flush, _one_shard])
+def test_lost_shards_are_noticed_and_made_anew(
+    server: Server, tmp_path: Path, lose: Callable[[redis.Redis], None]
+) -> None:
+    """From the archive, a file beside the other for each shard."""
+    url, journal = f"{server.url}?shard_by=user", tmp_path / "journal.db"
+    with Guard(f"{url}&deadline=10", policy=POLICY) as guard:
+        for user in USERS:
+            guard.allow(user=user, amount=1)
+        _run("archive", "--to", str(journal), "--url", url)
+        lose(server.client())
+        with pytest.raises(BackendUnavailable, match="lost"):
+            guard.reserve(user=USERS[0], cost=1)
+        _run("recover", "--archive", str(journal), "--url", url)
+        comes_back(guard)
+        assert guard.flush(20)
+        assert [guard.status(user=user).caps["monthly"].settled for user in USERS] == [1] * len(USERS)
+        assert guard.verify()
+    with Guard(f"{url}&deadline=10&archive={journal}", policy=POLICY) as guard:
+        assert len(list(guard.entries())) == len(USERS)
+
+
+def _run(*words: str) -> None:
+    found = CliRunner().invoke(app, [*words])
+    assert found.exit_code == 0, found.output
