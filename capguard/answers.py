@@ -146,7 +146,8 @@ def status(overview: Overview, outcome: Outcome) -> Status:
     if not isinstance(outcome, Meters):
         raise refused(outcome)
     states = outcome.states
-    caps = [cap_state(leg, meter) for leg, meter in zip(overview.legs, states, strict=False)]
+    legs = zip(overview.legs, states, strict=False)
+    caps = [cap_state(leg, meter, overview.since_ms.get(leg.cap, 0)) for leg, meter in legs]
     paying = zip(overview.sources, states[len(overview.legs) :], strict=True)
     funds = [source_state(leg, meter) for leg, meter in paying]
     as_of = instant(outcome.now_ms)

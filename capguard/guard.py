@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from capguard import dropped, notices
@@ -80,7 +81,7 @@ class Guard(Calls, Looking, Steering, Review, Checking):
             self._backend, self._copy = self._opened(url, namespace)
             shard_by = self._backend.shard_by
             own = None if own is None else accepted(own, shard_by)
-            self._knowledge = self._found(initial_policy, shard_by) if own is None else self._knowing(own, None)
+            self._knowledge = self._found(initial_policy, shard_by) if own is None else self._knowing(own, None, {})
         sheltered = isinstance(self._backend, Sheltered)
         self._sharing = Sharing(self._backend, self._knowledge.habits) if sheltered else None
         self._line = WaitingLine()
@@ -120,10 +121,11 @@ class Guard(Calls, Looking, Steering, Review, Checking):
             published = known
         if self._copy is not None:
             self._copy.note_policy(published)
-        return self._knowing(load_policy(dict(published.body)), published.revision)
+        return self._knowing(load_policy(dict(published.body)), published.revision, published.since)
 
-    def _knowing(self, policy: Policy, revision: int | None) -> Knowledge:
-        return Knowledge(policy, revision, self._shelf, self._copy, self._in_force, self._backend.shard_by)
+    def _knowing(self, policy: Policy, revision: int | None, since: Mapping[str, int]) -> Knowledge:
+        shard_by = self._backend.shard_by
+        return Knowledge(policy, revision, self._shelf, self._copy, self._in_force, shard_by, since)
 
     def _in_force(self, policy: Policy) -> None:
         self._backend.answer_within(float(policy.failure.deadline))

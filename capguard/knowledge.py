@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from capguard.acceptance import refuse_wider
 from capguard.arguments import Request
@@ -23,6 +23,9 @@ PROFILES = 65_536
 """Profiles that a process remembers; the ones it used last."""
 
 
+_NOTHING: Mapping[str, int] = {}
+
+
 class Knowledge:
     """The planner of the policy in force, and the profiles that were seen. Commands carry the revisions known here.
 
@@ -38,8 +41,10 @@ class Knowledge:
         copy: LastKnown | None = None,
         in_force: Callable[[Policy], None] | None = None,
         shard_by: str = "",
+        since: Mapping[str, int] = _NOTHING,
     ):
         self.shard_by = shard_by
+        self._since = since
         self._in_force = in_force
         if in_force is not None:
             in_force(policy)
@@ -76,7 +81,7 @@ class Knowledge:
 
     def overview(self, identity: Identity, now_ms: int) -> Overview:
         """An identity's caps and sources."""
-        return self._planner.overview(identity, self.profile(identity.user), now_ms)
+        return self._planner.overview(identity, self.profile(identity.user), now_ms, self._since)
 
     def profile(self, user: str | None) -> UserProfile:
         """What is known of a user; an empty profile where nothing is."""
@@ -125,7 +130,7 @@ class Knowledge:
         policy = load_policy(dict(revised.body))
         with self._lock:
             planner = Planner(policy, self._prices, self.habits)
-            self._planner, self._revision = planner, revised.revision
+            self._planner, self._revision, self._since = planner, revised.revision, revised.since
         if self._in_force is not None:
             self._in_force(policy)
         if self._copy is not None:

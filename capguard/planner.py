@@ -104,13 +104,14 @@ class Draft(NamedTuple):
 
 
 class Overview(NamedTuple):
-    """An identity's caps and sources: what `status` looks at."""
+    """An identity's caps and sources: what `status` looks at. `since_ms` is from when on caps count, by their ids."""
 
     identity: Identity
     plan: str | None
     legs: tuple[Leg, ...]
     sources: tuple[Leg, ...]
     profile: UserProfile
+    since_ms: Mapping[str, int]
 
 
 class Planner:
@@ -159,15 +160,21 @@ class Planner:
         )  # a cap that applies says by itself whether it lets the call be made
         return Draft(request, route, options, failure.on_expiry, book, None, self._thresholds, strict, offline)
 
-    def overview(self, identity: Identity, profile: UserProfile, now_ms: int) -> Overview:
-        """Every cap that applies to `identity`, those that match a model among them, and every source."""
+    def overview(self, identity: Identity, profile: UserProfile, now_ms: int, since: Mapping[str, int]) -> Overview:
+        """Every cap that applies to `identity`, those that match a model among them, and every source.
+
+        `since` is from when on caps count that came in later, by their kinds.
+        """
         rulebook = self._routes.rulebook
         standing = rulebook.standing(identity, profile)
         caps = rulebook.caps(standing.plan, identity.user, context().caps, profile.changes_at(now_ms))
         placed = identity if standing.plan is None else Identity(plan=standing.plan).over(identity)
         applied = apply(caps, placed, None, {}, now_ms, anonymous=True, looking=True)
         sources = rulebook.funding.sources(placed, None, profile, now_ms, good_for_all=True)
-        return Overview(identity, standing.plan, applied.legs, sources, profile)
+        since_ms = (
+            {cap.rule.id: since[cap.rule.kind_key] for cap in caps if cap.rule.kind_key in since} if since else {}
+        )
+        return Overview(identity, standing.plan, applied.legs, sources, profile, since_ms)
 
     def check_targets(self, caps: Iterable[Cap]) -> None:
         """Raise PolicyError where a downgrade of `caps`, brought in beside the policy's, goes dearer or in a circle."""

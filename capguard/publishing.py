@@ -12,9 +12,10 @@ from capguard.backfill import Backfilling
 from capguard.errors import BackendUnavailable, PolicyError
 from capguard.ledger.commands import PolicyInForce, Publish
 from capguard.ledger.flows import Flow
-from capguard.ledger.outcomes import Nothing, Outcome, Published, Revised, Stale, Superseded
+from capguard.ledger.outcomes import NEVER, Nothing, Outcome, Published, Revised, Stale, Superseded
 from capguard.policy.document import Policy
 from capguard.policy.load import dump_policy, load_policy
+from capguard.policy.resolve import Rulebook
 
 BACKFILL_ROUNDS = 20
 """How often a backfill that new entries have overtaken takes them in and tries again."""
@@ -34,7 +35,10 @@ def publishing(command: Publish, clock: Clock, *, backfill: bool) -> Flow[Outcom
 
     What is booked meanwhile is folded in, until nothing is. Raises BackendUnavailable where that never comes.
     """
-    fold = (yield from _folding(command, clock)) if backfill else None
+    found = yield PolicyInForce()
+    before = found.policy if isinstance(found, Published) else NEVER
+    command = command._replace(since=_since(before, command, clock(), backfill=backfill))
+    fold = _folding(before, command, clock) if backfill else None
     if not fold:
         return (yield command)
     for _ in range(BACKFILL_ROUNDS):
@@ -64,8 +68,20 @@ def policy_found(initial: PolicySource | None, shard_by: str = "") -> Flow[Revis
     return outcome.policy
 
 
-def _folding(command: Publish, clock: Clock) -> Flow[Backfilling]:
+def _folding(before: Revised, command: Publish, clock: Clock) -> Backfilling:
     """The fold for what is new in a policy, beside the one in force; where none is, all of it."""
-    outcome = yield PolicyInForce()
-    old = load_policy(dict(outcome.policy.body)) if isinstance(outcome, Published) else Policy()
-    return Backfilling(old, load_policy(dict(command.document)), clock())
+    return Backfilling(load_policy(dict(before.body)), load_policy(dict(command.document)), clock())
+
+
+def _since(before: Revised, command: Publish, now_ms: int, *, backfill: bool) -> Mapping[str, int]:
+    """From when on each cap counts that came in later than the first policy, and was not filled."""
+    if not before.revision:
+        return {}
+    there = {rule.kind for rule in Rulebook(load_policy(dict(before.body))).rules()}
+    since = {}
+    for rule in Rulebook(load_policy(dict(command.document))).rules():
+        if rule.kind not in there and not backfill:
+            since[rule.kind_key] = now_ms
+        elif rule.kind in there and rule.kind_key in before.since:
+            since[rule.kind_key] = before.since[rule.kind_key]
+    return since

@@ -145,9 +145,9 @@ class Status:
         }
 
 
-def cap_state(leg: Leg, meter: MeterState) -> CapState:
-    """A leg and its meter as people read them."""
-    return CapState(**shown(leg, meter))
+def cap_state(leg: Leg, meter: MeterState, since_ms: int = 0) -> CapState:
+    """A leg and its meter as people read them; of a cap that came in later, since then."""
+    return CapState(**shown(leg._replace(since=max(leg.since, since_ms)), meter))
 
 
 def source_state(leg: Leg, meter: MeterState) -> SourceState:

@@ -420,6 +420,7 @@ def test_prompts_are_not_kept(opened: Opened):
 
 def test_from_env(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """CAPGUARD_URL and CAPGUARD_POLICY; without a policy, an error that names it."""
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(PolicyError, match="CAPGUARD_POLICY"):
         Guard.from_env()
     policy = tmp_path / "policy.json"
@@ -430,7 +431,6 @@ def test_from_env(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         assert guard.reserve(user="u1", cost=1).caps == ("monthly",)
     assert (tmp_path / "ledger.db").exists()
     monkeypatch.delenv("CAPGUARD_URL")
-    monkeypatch.chdir(tmp_path)
     with Guard.from_env() as guard:
         assert guard.reserve(user="u1", cost=1).caps == ("monthly",)
     assert (tmp_path / "capguard.db").exists()

@@ -43,6 +43,11 @@ class CapRule:
         """What makes a meter this cap's, whoever is counted: changing it begins a new one."""
         return self.id, self.unit, self.per, self.window.canonical, self.overage_only, self.ignore_grants
 
+    @property
+    def kind_key(self) -> str:
+        """The kind in 19 characters."""
+        return short_digest(json.dumps(self.kind))
+
     def meter(self, values: Sequence[str | None]) -> str:
         """The key of this cap's meter for one identity, `values` in the order of `per` (None: anonymous)."""
         return meter_key(

@@ -160,6 +160,7 @@ class Backfill(NamedTuple):
 class Publish(NamedTuple):
     """Make a policy the one in force, if the one in force is still revision `base` (None: whichever it is).
 
+    `since` is kept with it: from when on caps count that were not there from the beginning, by the keys of their kinds.
     With a `backfill` that a newer entry has overtaken, the backend answers `Stale`.
     """
 
@@ -168,6 +169,7 @@ class Publish(NamedTuple):
     by: str | None = None
     why: str | None = None
     backfill: Backfill | None = None
+    since: Mapping[str, int] = {}
 
 
 class PolicyInForce(NamedTuple):

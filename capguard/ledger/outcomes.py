@@ -129,13 +129,17 @@ class Denied(NamedTuple):
 
 
 class Revised(NamedTuple):
-    """One revision of a user's profile or of the published policy."""
+    """One revision of a user's profile or of the published policy.
+
+    `since` has the caps that a later revision than the first brought in, each with the time from which it counts.
+    """
 
     revision: int
     body: Mapping[str, Any]
     at_ms: int = 0
     by: str | None = None
     why: str | None = None
+    since: Mapping[str, int] = {}
 
 
 NEVER = Revised(0, {})

@@ -141,7 +141,8 @@ class Rebuild:
         body = line.body
         revision = body["revision"]
         if "document" in body:
-            self.policies[revision] = Revised(revision, body["document"], line.at_ms, body["by"], body["why"])
+            said = body["by"], body["why"], body.get("since", {})
+            self.policies[revision] = Revised(revision, body["document"], line.at_ms, *said)
 
     def _steered(self, user: str, line: Line) -> None:
         before = self.profiles.get(user, NEVER)

@@ -50,13 +50,18 @@ def publish(books: Books, command: Publish, now_ms: int) -> Published | Supersed
     fill = command.backfill
     if fill is not None and any(books.entries(Journal(after=fill.last, since_ms=fill.since_ms, limit=1))):
         return Stale(now_ms)
-    after = Revised(before.revision + 1, command.document, now_ms, command.by, command.why)
+    after = Revised(before.revision + 1, command.document, now_ms, command.by, command.why, command.since)
     books.add_policy(after)
-    told = {"by": command.by, "why": command.why, "revision": after.revision, "document": command.document}
-    books.append(now_ms, "publish", "", None, told)
+    books.append(now_ms, "publish", "", None, published(after))
     if fill is not None:
         _fill(books, fill, now_ms)
     return Published(after)
+
+
+def published(policy: Revised) -> Body:
+    """The body of the entry that says so: all of it, so that a store can be made anew from its journal."""
+    told = {"by": policy.by, "why": policy.why, "revision": policy.revision, "document": policy.body}
+    return {**told, "since": policy.since} if policy.since else told
 
 
 def _fill(books: Books, fill: Backfill, now_ms: int) -> None:

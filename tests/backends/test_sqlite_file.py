@@ -49,8 +49,8 @@ def altered(path: Path, *statements: str) -> None:
 @pytest.mark.parametrize(
     ("statements", "message"),
     [
-        (["PRAGMA user_version = 99"], "schema version 99, this capguard needs 3: upgrade capguard"),
-        (["PRAGMA user_version = 0"], "schema version 0, this capguard needs 3: migrate the file"),
+        (["PRAGMA user_version = 99"], "schema version 99, this capguard needs 4: upgrade capguard"),
+        (["PRAGMA user_version = 0"], "schema version 0, this capguard needs 4: migrate the file"),
         (["PRAGMA application_id = 7"], "a database of another program; choose another path"),
     ],
 )

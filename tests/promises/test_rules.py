@@ -231,10 +231,6 @@ def test_rule_3_an_upgrade_carries_the_spend(opened: Opened) -> None:
     assert (upgraded.settled, upgraded.remaining) == (5, 45)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="`since` is the start of the period: of a published policy nothing says when a cap first was in it",
-)
 def test_rule_3_a_new_cap_shows_since_when_it_counts(opened: Opened, clock: ManualClock) -> None:
     guard = opened(None, initial_policy=caps(BASE))
     spend(guard, 2)

@@ -13,7 +13,7 @@ from capguard.backends.redis.wire import Reply
 from capguard.errors import BackendUnavailable
 from capguard.ledger.commands import Backfill, Journal, PolicyInForce, Profile, Publish, Steer
 from capguard.ledger.outcomes import Nothing, Outcome, Published, Revised, Stale, Steered, Superseded
-from capguard.ledger.revisions import steer
+from capguard.ledger.revisions import published, steer
 
 
 class Steerings:
@@ -57,7 +57,7 @@ class Steerings:
             fill = command.backfill
             if fill is not None and (yield from self._is_overtaken(fill)):
                 return Stale(now_ms)
-            after = Revised(before.revision + 1, command.document, now_ms, command.by, command.why)
+            after = Revised(before.revision + 1, command.document, now_ms, command.by, command.why, command.since)
             if (yield from self._put(before, after, fill, newest)):
                 return Published(after)
         raise BackendUnavailable(f"the policy was changed by others {MOST_TRIES} times meanwhile")
@@ -80,8 +80,7 @@ class Steerings:
         return bool(newer)
 
     def _put(self, before: Revised, after: Revised, fill: Backfill | None, newest: int) -> Talk[bool]:
-        told = {"by": after.by, "why": after.why, "revision": after.revision, "document": after.body}
-        args: list[Any] = [before.revision, after.revision, encode(after._asdict()), encode(told)]
+        args: list[Any] = [before.revision, after.revision, encode(after._asdict()), encode(published(after))]
         legs = () if fill is None else fill.legs
         shares = () if fill is None else fill.shares
         filling = ["" if fill is None else newest, pack_legs(legs), pack_numbers(*shares)]

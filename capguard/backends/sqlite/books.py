@@ -82,9 +82,9 @@ INSERT INTO profile (user, revision, body) VALUES (?, ?, ?)
 ON CONFLICT (user) DO UPDATE SET revision = excluded.revision, body = excluded.body
 """
 _POLICY = """
-SELECT revision, document, at, by, why FROM policy WHERE ? IS NULL OR revision = ? ORDER BY revision DESC LIMIT 1
+SELECT revision, document, at, by, why, since FROM policy WHERE ? IS NULL OR revision = ? ORDER BY revision DESC LIMIT 1
 """
-_ADD_POLICY = "INSERT INTO policy (revision, document, at, by, why) VALUES (?, ?, ?, ?, ?)"
+_ADD_POLICY = "INSERT INTO policy (revision, document, at, by, why, since) VALUES (?, ?, ?, ?, ?, ?)"
 
 _EMPTY = MeterState(0, 0, 0)
 
@@ -184,10 +184,14 @@ class SQLiteBooks:
 
     def policy(self, revision: int | None) -> Revised:
         row = self._run(_POLICY, (revision, revision)).fetchone()
-        return NEVER if row is None else Revised(row[0], json.loads(row[1]), *row[2:])
+        if row is None:
+            return NEVER
+        number, document, at_ms, by, why, since = row
+        return Revised(number, json.loads(document), at_ms, by, why, json.loads(since))
 
     def add_policy(self, policy: Revised) -> None:
-        self._run(_ADD_POLICY, (policy.revision, _encode(policy.body), policy.at_ms, policy.by, policy.why))
+        said = policy.at_ms, policy.by, policy.why, _encode(policy.since)
+        self._run(_ADD_POLICY, (policy.revision, _encode(policy.body), *said))
 
     def entries(self, page: Journal) -> Iterable[Line]:
         query = _ENTRIES + (_IN_ORDER if page.user is None else _BY_USER + _IN_ORDER)

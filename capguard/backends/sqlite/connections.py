@@ -14,7 +14,7 @@ from typing import Any
 from capguard.backends.sqlite.ticket import Ticket
 from capguard.errors import BackendUnavailable
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 _JOURNAL_SIZE_LIMIT = 64 * 1024 * 1024
 _APPLICATION_ID = 0x43415047  # "CAPG"
 

@@ -64,7 +64,8 @@ CREATE TABLE policy (
   document TEXT    NOT NULL,
   at       INTEGER NOT NULL,
   by       TEXT,
-  why      TEXT
+  why      TEXT,
+  since    TEXT    NOT NULL                       -- JSON: from when on caps count that came in later, by their kinds
 ) STRICT;
 
 -- Thresholds that a meter has crossed, so that each is told once.
