@@ -147,6 +147,27 @@ def test_a_slot_moves_to_another_master_while_calls_are_made(cluster: Cluster):
     backend.close()
 
 
+def test_a_cluster_that_stands_still_is_away(cluster: Cluster):
+    """No node answers, nor refuses: each step is given up by its deadline, as that of one server is."""
+    backend = open_url(cluster.url.replace("deadline=2", "deadline=0.2"), "still", ManualClock())
+    fresh = open_url(cluster.url.replace("deadline=2", "deadline=0.2"), "still", ManualClock())
+    persistent(backend.execute, reserve("r1", 1, *CAPS))
+    for server in cluster.servers:
+        server.freeze()
+    try:
+        for each in (backend, fresh):
+            with pytest.raises(BackendUnavailable):
+                each.execute(reserve("r2", 1, *CAPS))
+            with pytest.raises(BackendUnavailable):
+                asyncio.run(each.aexecute(reserve("r2", 1, *CAPS)))
+    finally:
+        for server in cluster.servers:
+            server.thaw()
+    for each in (backend, fresh):
+        assert told(persistent(each.execute, reserve("r2", 1, *CAPS))).startswith("held")
+        each.close()
+
+
 def test_a_master_dies_and_its_replica_goes_on(cluster: Cluster):
     """What was acknowledged and replicated is there; the next calls are decided by the new master."""
     backend = open_url(cluster.url, "failing", ManualClock())

@@ -15,7 +15,8 @@ from typing import Any
 
 from redis import exceptions
 
-from capguard.backends.redis import pools
+from capguard.backends.redis import wires
+from capguard.backends.redis.pools import AsyncWire, Wire
 from capguard.backends.redis.store import Words
 from capguard.backends.redis.target import Target
 from capguard.errors import BackendUnavailable
@@ -35,7 +36,7 @@ class Client:
         self._connections = connections
         self._lock = threading.Lock()
         self._turns = threading.BoundedSemaphore(connections)
-        self._wire: pools.Wire | None = None
+        self._wire: Wire | None = None
         self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Loop] = weakref.WeakKeyDictionary()
 
     def send(self, words: Words) -> Any:
@@ -83,7 +84,7 @@ class Client:
                     raise self._away(f"{type(error).__name__}: {error}") from error
         raise AssertionError("unreachable")
 
-    async def _asent(self, wire: pools.AsyncWire, words: Words, until: float) -> Any:
+    async def _asent(self, wire: AsyncWire, words: Words, until: float) -> Any:
         for left in reversed(range(TRIES)):
             try:
                 async with asyncio.timeout(_share(until, left) - time.monotonic()):
@@ -95,17 +96,17 @@ class Client:
                     raise self._away(f"{type(error).__name__}: {error}") from error
         raise AssertionError("unreachable")
 
-    def _opened(self) -> pools.Wire:
+    def _opened(self) -> Wire:
         with self._lock:
             if self._wire is None:
-                self._wire = pools.opened(self._target, self._deadline)
+                self._wire = wires.opened(self._target, self._deadline)
             return self._wire
 
     async def _of_this_loop(self) -> _Loop:
         running = asyncio.get_running_loop()
         known = self._loops.get(running)
         if known is None:
-            wire = pools.aopened(self._target, self._deadline)
+            wire = wires.aopened(self._target, self._deadline)
             self._loops[running] = known = _Loop(wire, self._connections)
             await anext(known.ending)
         return known
@@ -123,13 +124,13 @@ def _share(until: float, more: int) -> float:
 class _Loop:
     """What belongs to one event loop, which closes its generators at its end: that one closes the connections."""
 
-    def __init__(self, wire: pools.AsyncWire, connections: int):
+    def __init__(self, wire: AsyncWire, connections: int):
         self.wire = wire
         self.turns = asyncio.Semaphore(connections)
         self.ending = _until_the_end(wire)
 
 
-async def _until_the_end(wire: pools.AsyncWire) -> AsyncIterator[None]:
+async def _until_the_end(wire: AsyncWire) -> AsyncIterator[None]:
     try:
         yield
     finally:
