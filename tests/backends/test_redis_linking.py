@@ -6,6 +6,9 @@ import pytest
 
 from capguard.backends.redis.linking import linked
 
+ONE = "local function one() return 1 end\n"
+THREE = "local function three() -- seldom\n  return one()\nend\n"
+
 CASES = {
     "a constant is written in where its name stands": (
         "local ONE, TWO = 1, 2\nreturn ONE + TWO",
@@ -24,6 +27,18 @@ CASES = {
     "one that another one comes to stays": (
         "local function one() return 1 end\nlocal function two()\n  if true then return one() end\nend\nreturn two()",
         "local function one() return 1 end\nlocal function two()\nif true then return one() end\nend\nreturn two()",
+    ),
+    "what only a seldom function comes to is made inside of it": (
+        ONE + "local function two() return 2 end\n" + THREE + "return two() or three()",
+        "local function two() return 2 end\nlocal function three()\n"
+        + ONE
+        + "return one()\nend\nreturn two() or three()",
+    ),
+    "a seldom one may hold another, with what that one holds": (
+        ONE + THREE + "local function four() -- seldom\n  return three()\nend\nreturn four()",
+        "local function four()\nlocal function three()\n"
+        + ONE
+        + "return one()\nend\nreturn three()\nend\nreturn four()",
     ),
 }
 

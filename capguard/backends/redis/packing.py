@@ -19,9 +19,16 @@ ACTIONS = ("block", "clamp", "throttle", "downgrade", "warn", "dry_run", "includ
 """By their numbers from 1 on (lua/store.lua); the first three refuse."""
 
 _NUMBERS = {action: number for number, action in enumerate(ACTIONS, start=1)}
-_LEG = struct.Struct(">24s11d")
+_LEG = struct.Struct(">24s24s6s11d")
 
-encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
+_encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False)
+_made: Any = getattr(json.encoder, "c_make_encoder", None)
+_in_c = _made and _made(None, _encoder.default, json.encoder.encode_basestring, None, ":", ",", False, False, True)
+
+
+def encode(value: Any) -> str:
+    """JSON. The standard library makes its encoder anew for each text, which costs more than the text."""
+    return "".join(_in_c(value, 0)) if _in_c else _encoder.encode(value)
 
 
 class Meters(NamedTuple):
@@ -37,6 +44,8 @@ class Meters(NamedTuple):
     sources: str
     names: str
     """JSON: the names of the units, and of the sources' caps."""
+    plain: bool
+    """Whether lua/plain.lua may take them: caps alone, each with a meter of its own that neither rolls nor idles."""
 
 
 @lru_cache(maxsize=4096)
@@ -52,6 +61,9 @@ def meters_of(legs: tuple[Leg, ...], sources: tuple[Leg, ...], counted: tuple[st
         encode(legs),
         encode(sources),
         encode([units, [source.cap for source in sources]]),
+        not sources
+        and len({leg.meter for leg in legs}) == len(legs)
+        and not any(leg.rolling or leg.idle_ms for leg in legs),
     )
 
 
@@ -61,7 +73,9 @@ def pack_legs(legs: Iterable[Leg]) -> bytes:
 
 def _leg(leg: Leg) -> bytes:
     return _LEG.pack(
-        leg.meter.encode(),
+        meter := leg.meter.encode(),
+        meter,  # its row, if it is that of a period
+        leg.period.to_bytes(6),
         leg.period,
         leg.limit,
         leg.since,

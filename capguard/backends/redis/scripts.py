@@ -10,8 +10,8 @@ from importlib import resources
 from capguard.backends.redis.linking import linked
 
 _STANDS_ON = {
-    "reserve": ("store", "paying", "ending", "judging"),
-    "settle": ("store", "paying", "ending"),
+    "reserve": ("store", "paying", "ending", "judging", "reserving", "plain", "plain_reserve"),
+    "settle": ("store", "paying", "ending", "settling", "plain", "plain_settle"),
     "release": ("store", "paying", "ending"),
     "extend": ("store", "paying", "ending", "judging"),
     "sweep": ("store", "paying", "ending"),

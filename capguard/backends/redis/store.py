@@ -98,7 +98,7 @@ class Store:
                 raise self._loss(text(said), reply)
             else:
                 if reply[1] > seen.seq:
-                    self._learn(seen._replace(seq=reply[1], mark=reply[2]))
+                    self._learn(Seen(seen.epoch, reply[1], reply[2], seen.size))
                 return reply
         raise BackendUnavailable(f"the store {self.keys.prefix} changed its shape {MOST_TRIES} times within one step")
 
@@ -159,7 +159,7 @@ class Store:
         if old is None or old.epoch != new.epoch:
             return
         newest = new if new.seq > old.seq else old
-        self._seen = newest._replace(size=max(old.size, new.size))
+        self._seen = Seen(newest.epoch, newest.seq, newest.mark, max(old.size, new.size))
 
     def _start(self) -> Talk[Seen]:
         epoch = "" if self._strict else secrets.token_hex(8)

@@ -9,6 +9,7 @@ from typing import Any
 from capguard.backends.redis import wire
 from capguard.backends.redis.journal import Journals
 from capguard.backends.redis.keys import row_of
+from capguard.backends.redis.packing import Meters as Packed
 from capguard.backends.redis.packing import encode, pack_amounts, pack_legs, pack_numbers
 from capguard.backends.redis.store import MOST_TRIES, Store, Talk
 from capguard.backends.redis.wire import Known, Reply
@@ -70,9 +71,15 @@ class Talks:
     def settle(self, command: Settle) -> Talk[Outcome]:
         amounts, dead_from = command.amounts, command.dead_from_ms
         numbers = FOREVER_MS if dead_from is None else dead_from, command.retention_ms, amounts.get("usd", 0)
-        tail = [encode(amounts), encode(command.facts), pack_numbers(*numbers)]
+        texts = encode(amounts), encode(command.facts)
         reply, known, crossed = yield from self._ending(
-            "settle", command.id, lambda _known, units: [pack_amounts(units, amounts), *tail]
+            "settle",
+            command.id,
+            lambda known, meters: [
+                pack_amounts(meters.units, amounts),
+                *texts,
+                pack_numbers(*numbers, known is not None and meters.plain),
+            ],
         )
         if reply[0] == b"unknown":
             yield from self._store.grow(reply[4])
@@ -99,7 +106,7 @@ class Talks:
     def extend(self, command: Extend) -> Talk[Outcome]:
         ttl_ms = -1 if command.ttl_ms is None else command.ttl_ms
         reply, known, crossed = yield from self._ending(
-            "extend", command.id, lambda known, units: [ttl_ms, _whole(command, known, units)]
+            "extend", command.id, lambda known, meters: [ttl_ms, _whole(command, known, meters.units)]
         )
         said = reply[0]
         if said == b"unknown":
@@ -172,14 +179,14 @@ class Talks:
         return Held(record, verdict.passed, chosen, output=limit, crossed=wire.crossings(crossed, made)), made
 
     def _ending(
-        self, name: str, id: str, more: Callable[[Known | None, Sequence[str]], list[Any]]
+        self, name: str, id: str, more: Callable[[Known | None, Packed], list[Any]]
     ) -> Talk[tuple[Reply, Known, list[Crossing]]]:
         """A step of the second phase. Where the call was made elsewhere, the store says first what was made."""
         row, told = row_of(id), []
         for _ in range(MOST_TRIES):
             known = self._known.get(id)
-            args, rows, units = wire.record_args(id, row, known)
-            reply, crossed = yield from self._swept(name, [*args, *more(known, units)], own=row, rows=rows)
+            args, meters = wire.record_args(id, row, known)
+            reply, crossed = yield from self._swept(name, [*args, *more(known, meters)], own=row, rows=meters.keys)
             told += crossed
             if reply[0] != b"need":
                 return reply, known or _NOT_KNOWN, told
@@ -209,9 +216,9 @@ class Talks:
                     raise self._store.lost("log")
                 known = Known(wire.read_open(was).made, wire.made_of(wire.read_body(body))[0])
             row = row_of(name)
-            record, own, units = wire.record_args(name, row, known)
-            args += [*record, *wire.expiry_args(known, units)]
-            rows += [row, *own]
+            record, meters = wire.record_args(name, row, known)
+            args += [*record, *wire.expiry_args(known, meters.units)]
+            rows += [row, *meters.keys]
             found.append(known or _NOT_KNOWN)
         reply = yield from self._store.ask("sweep", args, rows=tuple(rows))
         crossed: list[Crossing] = []

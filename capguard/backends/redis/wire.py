@@ -38,7 +38,18 @@ def text(value: bytes | str) -> str:
 
 def reserve_args(command: Reserve, row: str, *, check: bool) -> tuple[list[Any], list[str]]:
     """The arguments of reserve.lua from the id on, and the meters of all candidates in their order."""
-    user = command.identity.get("user", "")
+    rows: list[str] = []
+    candidates: list[Any] = []
+    plain = not (command.book or check)
+    for candidate in command.candidates:
+        meters = meters_of(candidate.legs, candidate.sources, tuple(candidate.held))
+        plain = plain and (meters.plain or bool(candidates))
+        rows += meters.keys
+        amounts = pack_amounts(meters.units, candidate.held)
+        dollars = meters.units.index("usd") + 1 if "usd" in meters.units else 0
+        counts = pack_numbers(len(candidate.legs), dollars)
+        text = _body(command, candidate, meters)
+        candidates += [meters.packed, meters.unit_of, counts, amounts, text, _scale(candidate)]
     numbers = pack_numbers(
         command.valid_from,
         command.valid_until,
@@ -50,19 +61,11 @@ def reserve_args(command: Reserve, row: str, *, check: bool) -> tuple[list[Any],
         command.book,
         command.waits,
         check,
+        plain,
     )
     fingerprint = command.fingerprint[:FINGERPRINT] if command.book else command.fingerprint
-    args = [command.id, row, numbers, fingerprint, user, encode(command.facts)[:-1], pack_numbers(*command.thresholds)]
-    rows: list[str] = []
-    for candidate in command.candidates:
-        meters = meters_of(candidate.legs, candidate.sources, tuple(candidate.held))
-        rows += meters.keys
-        amounts = pack_amounts(meters.units, candidate.held)
-        text = _body(command, candidate, meters)
-        dollars = meters.units.index("usd") + 1 if "usd" in meters.units else 0
-        counts = pack_numbers(len(candidate.legs), dollars)
-        args += [meters.packed, meters.unit_of, counts, amounts, text, _scale(candidate)]
-    return args, rows
+    user, facts = command.identity.get("user", ""), encode(command.facts)[:-1]
+    return [command.id, row, numbers, fingerprint, user, facts, pack_numbers(*command.thresholds), *candidates], rows
 
 
 def _scale(candidate: Candidate) -> str:
@@ -102,16 +105,18 @@ class Known(NamedTuple):
     made: Made
 
 
-def record_args(id: str, row: str, known: Known | None) -> tuple[list[Any], tuple[str, ...], tuple[str, ...]]:
-    """A reservation as lua/ending.lua reads it, its meters, and its units."""
+def record_args(id: str, row: str, known: Known | None) -> tuple[list[Any], Meters]:
+    """A reservation as lua/ending.lua reads it, and its meters: none where it is not known."""
     if known is None:
-        return [id, row, "", "", "", "", "", ""], (), ()
+        return [id, row, "", "", "", "", "", ""], _NO_METERS
     made = known.made
     meters = meters_of(made.legs, made.sources, tuple(made.held))
     numbers = pack_numbers(len(made.legs), made.retention_ms, made.grace_ms, made.created_ms, *made.thresholds)
     user = made.identity.get("user", "")
-    args = [id, row, known.entry, user, meters.packed, meters.unit_of, numbers, meters.names]
-    return args, meters.keys, meters.units
+    return [id, row, known.entry, user, meters.packed, meters.unit_of, numbers, meters.names], meters
+
+
+_NO_METERS = meters_of((), (), ())
 
 
 def units_of(made: Made) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from capguard.ledger.caps import Leg
 from capguard.ledger.commands import (
     Alerts,
     Command,
+    Journal,
     Look,
     Refusals,
     Verify,
@@ -171,3 +172,42 @@ def more_is_overdue_than_one_step_ends(place: Place) -> None:
     clock.advance(seconds=TTL + GRACE)
     say(backend, (reserve("late", 1), "held"), (Verify(), "verified 4301 entries, 1 meters, 301 open"))
     say(backend, (Look((leg,)), "meters 0/0/0"))
+
+
+@game
+def a_call_made_anew(place: Place) -> None:
+    """Who knows an id's first call settles its second one, which another process made on another meter."""
+    clock = ManualClock()
+    maker, other = place.open(clock), place.open(clock)
+    first, second = cap("first", window="lifetime"), cap("second", window="lifetime")
+    say(maker, (reserve("r1", 4, first, retention=60), "held"))
+    say(other, (settle("r1", 4), "settled 4"))
+    clock.advance(seconds=61)
+    say(other, (reserve("r1", 4, second), "held"))
+    say(maker, (settle("r1", 3), "settled 3"), (Look((first, second)), "meters 4/0/0 3/0/0"))
+
+
+@game
+def a_settle_is_remembered_from_its_own_time(place: Place) -> None:
+    """Retention counts from the settle, however long the call took."""
+    clock = ManualClock()
+    backend = place.open(clock)
+    say(backend, (reserve("r1", 4, cap("ten", 10, window="lifetime"), ttl=7200, retention=3600), "held"))
+    clock.advance(seconds=3000)
+    say(backend, (settle("r1", 4), "settled 4"))
+    clock.advance(seconds=3599)
+    say(backend, (settle("r1", 4), "settled 4, again"))
+    clock.advance(seconds=1)
+    say(backend, (settle("r1", 4), "unknown"))
+
+
+@game
+def a_hold_that_outlives_its_period(place: Place) -> None:
+    """Nothing is booked on a period that ended 48 hours ago, though the hold was as long."""
+    clock = ManualClock()
+    backend = place.open(clock)
+    say(backend, (reserve("r1", 4, cap("hour", 10, window="hourly"), ttl=72 * 3600), "held"))
+    clock.advance(hours=50)
+    say(backend, (settle("r1", 4), "settled 4"))
+    page: Any = backend.execute(Journal())
+    assert page.lines[-1].body["moves"] == []

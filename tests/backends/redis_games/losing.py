@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from capguard.backends.redis.keys import bucket_of, row_of
 from capguard.ledger.commands import (
     Fetch,
     Look,
@@ -66,6 +67,22 @@ def a_lost_bucket_that_only_the_meters_need(place: Place) -> None:
     refuses(other, settle("new", 1), release("new"), extend("new", amount=5))
     after = {**place.shows(), place.key(f"b:{lost[0]}"): before[place.key(f"b:{lost[0]}")]}
     assert after == before
+
+
+@game
+def a_lost_bucket_that_only_the_id_needs(place: Place) -> None:
+    """Whether an id was there already is not known where its bucket is lost, though its meters stand in others."""
+    growing(place)
+    size = place.meta("size")
+    taken = {bucket_of(leg.meter, size) for leg in legs_of(1)}
+    ids = {bucket_of(row_of(f"new{number}"), size): number for number in range(400)}
+    lost, number = next((bucket, number) for bucket, number in ids.items() if bucket not in taken)
+    backend = place.open(ManualClock())
+    say(backend, (reserve(f"new{number}", 1, *legs_of(1)), "held"))
+    place.raw.delete(place.key(f"b:{lost}"))
+    refuses(backend, settle(f"new{number}", 1))
+    other = next(each for each in range(400, 9999) if bucket_of(row_of(f"new{each}"), size) == lost)
+    refuses(backend, reserve(f"new{other}", 1, *legs_of(1)))
 
 
 @game

@@ -43,7 +43,7 @@ for i, leg in ipairs(record.meters) do
   local more = wanted[i] - record.shares[i]
   if more ~= 0 and now < gone_of(leg) then
     move(leg, 0, more, 0)
-    moves[#moves + 1] = move_text(leg, 0, more, 0)
+    moves[#moves + 1] = move_text(leg[METER], leg[PERIOD], 0, more, 0)
   end
 end
 record.shares = wanted

@@ -6,32 +6,29 @@ local function refuses(leg)
   return enforcing(leg) or (leg[ACTION] == DOWNGRADE and leg[OTHERWISE] == 1)
 end
 
--- One candidate against the meters as they stand.
-local function fit_of(candidate)
-  local fit = {candidate = candidate, settled = {}, held = {}, overrun = {}, rooms = {}}
-  for i, leg in ipairs(candidate.meters) do
-    local settled, held, overrun = state_of(leg, leg[SINCE], leg[PERIOD])
-    fit.settled[i], fit.held[i], fit.overrun[i] = settled, held, overrun
-    if i > candidate.count then fit.rooms[i] = leg[LIMIT] - settled - held end
+local function fits_on(leg, amount)
+  local settled, held = state_of(leg, leg[SINCE], leg[PERIOD])
+  return fits(settled, held, amount, leg[LIMIT])
+end
+
+-- What amounts put on each meter of a candidate.
+local function on_each(candidate, amounts)
+  local meters, rooms = candidate.meters, {}
+  for i = candidate.count + 1, #meters do
+    local settled, held = state_of(meters[i], meters[i][SINCE], meters[i][PERIOD])
+    rooms[i] = meters[i][LIMIT] - settled - held
   end
-  return fit
-end
-
-local function on_each(fit, amounts)
-  return shares_on(fit.candidate.meters, fit.candidate.count, amounts, fit.rooms)
-end
-
-local function fits(fit, i, amount)
-  return fit.settled[i] + fit.held[i] + amount <= fit.candidate.meters[i][LIMIT]
+  return shares_on(meters, candidate.count, amounts, rooms)
 end
 
 -- The legs that do not fit: which candidate's, which leg, the amount that was to go on it, the meter that it met.
-local function misses_of(fit, shares)
+local function misses_of(candidate, shares)
   local misses = {}
-  for i = 1, fit.candidate.count do
-    if shares[i] ~= 0 and not fits(fit, i, shares[i]) then
-      misses[#misses + 1] = {candidate = fit.candidate, number = i, leg = fit.candidate.meters[i], amount = shares[i],
-        meter = {fit.settled[i], fit.held[i], fit.overrun[i]}, frees = 0}
+  for i = 1, candidate.count do
+    local leg = candidate.meters[i]
+    if shares[i] ~= 0 and not fits_on(leg, shares[i]) then
+      misses[#misses + 1] = {candidate = candidate, number = i, leg = leg, amount = shares[i],
+        meter = {state_of(leg, leg[SINCE], leg[PERIOD])}, frees = 0}
     end
   end
   return misses
@@ -57,8 +54,8 @@ local function timed(miss)
   end
 end
 
-local function verdict_of(fit, held, shares, steered, misses)
-  local verdict = {candidate = fit.candidate, held = held, shares = shares, passed = {}, refused = {}}
+local function verdict_of(candidate, held, shares, steered, misses)
+  local verdict = {candidate = candidate, held = held, shares = shares, passed = {}, refused = {}}
   local told, throttled = {}, true
   for _, miss in ipairs(steered) do
     if not told[miss.leg[METER]] then verdict.passed[#verdict.passed + 1] = miss end
@@ -79,8 +76,8 @@ local function verdict_of(fit, held, shares, steered, misses)
 end
 
 -- The same with the longest output that fits every clamp cap; as it was where not even the shortest does.
-local function clamped(fit, verdict, steered)
-  local scale = cjson.decode(fit.candidate.scale)
+local function clamped(candidate, verdict, steered)
+  local scale = cjson.decode(candidate.scale)
 
   -- The amounts with an output limit of so many tokens, rounded up: rates are thousandths of a part per token.
   local function scaled(output)
@@ -94,12 +91,12 @@ local function clamped(fit, verdict, steered)
   end
 
   local function clamp_fits(amounts)
-    local shares = on_each(fit, amounts)
-    for i = 1, fit.candidate.count do
-      local leg = fit.candidate.meters[i]
+    local shares = on_each(candidate, amounts)
+    for i = 1, candidate.count do
+      local leg = candidate.meters[i]
       if leg[ACTION] == CLAMP then
         local most = (leg[LIMIT] - leg[LIMIT] % CLAMP_SHARE) / CLAMP_SHARE
-        if not fits(fit, i, shares[i]) or shares[i] > most then return false end
+        if not fits_on(leg, shares[i]) or shares[i] > most then return false end
       end
     end
     return true
@@ -114,7 +111,7 @@ local function clamped(fit, verdict, steered)
   end
   if low > high or not clamp_fits(scaled(low)) then
     local shortest = {}
-    for _, miss in ipairs(misses_of(fit, on_each(fit, scaled(math.min(low, scale.output))))) do
+    for _, miss in ipairs(misses_of(candidate, on_each(candidate, scaled(math.min(low, scale.output))))) do
       if refuses(miss.leg) then shortest[#shortest + 1] = miss end
     end
     if #shortest > 0 then verdict.refused = shortest end -- what even the shortest lacks says why
@@ -125,19 +122,17 @@ local function clamped(fit, verdict, steered)
     if clamp_fits(scaled(middle)) then low = middle else high = middle - 1 end
   end
   local held = scaled(low)
-  local shares = on_each(fit, held)
-  local found = verdict_of(fit, held, shares, joined(steered, clamps), misses_of(fit, shares))
+  local shares = on_each(candidate, held)
+  local found = verdict_of(candidate, held, shares, joined(steered, clamps), misses_of(candidate, shares))
   found.output, found.units = low, scale.units
   return found
 end
 
 -- A downgrade cap that does not fit names the next candidate; all other caps are judged on the chosen one.
-local function judge(candidates)
+local function judge_from(candidates, shares, misses) -- seldom
   local index, steered = 1, {}
   while true do
-    local fit = fit_of(candidates[index])
-    local shares = on_each(fit, candidates[index].amounts)
-    local misses, step, clamps = misses_of(fit, shares), 0, false
+    local candidate, step, clamps = candidates[index], 0, false
     for _, miss in ipairs(misses) do
       local to = miss.leg[STEP] + 1
       if to > index and to <= #candidates then
@@ -147,9 +142,19 @@ local function judge(candidates)
       clamps = clamps or miss.leg[ACTION] == CLAMP
     end
     if step == 0 then
-      local verdict = verdict_of(fit, fit.candidate.amounts, shares, steered, misses)
-      return clamps and fit.candidate.scale ~= '' and clamped(fit, verdict, steered) or verdict
+      local verdict = verdict_of(candidate, candidate.amounts, shares, steered, misses)
+      return clamps and candidate.scale ~= '' and clamped(candidate, verdict, steered) or verdict
     end
     index = step
+    shares = on_each(candidates[index], candidates[index].amounts)
+    misses = misses_of(candidates[index], shares)
   end
+end
+
+local function judge(candidates)
+  local first = candidates[1]
+  local shares = on_each(first, first.amounts)
+  local misses = misses_of(first, shares)
+  if #misses > 0 then return judge_from(candidates, shares, misses) end
+  return {candidate = first, held = first.amounts, shares = shares, passed = {}, refused = {}}
 end

@@ -1,5 +1,10 @@
 -- Who pays: the included allowance, then grants in their order, then nobody (capguard/ledger/sources.py).
 
+-- The one inequality: whether so much more goes on a meter.
+local function fits(settled, held, amount, limit)
+  return settled + held + amount <= limit
+end
+
 -- What a call puts on every leg, then what it draws from every source that has `rooms` to pay. `meters` are `count`
 -- legs and then the sources, `amounts` are by the number of the unit.
 local function shares_on(meters, count, amounts, rooms)
@@ -25,7 +30,7 @@ local function shares_on(meters, count, amounts, rooms)
 end
 
 -- The user's grants that were revoked, by the name of their cap.
-local function revoked_grants(user)
+local function revoked_grants(user) -- seldom
   local revoked, text = {}, user ~= '' and field_in(KEYS[5], user)
   if text then
     for _, grant in ipairs(cjson.decode(string.match(text, '^%d+:(.*)$')).grants or {}) do

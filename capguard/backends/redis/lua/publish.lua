@@ -15,7 +15,7 @@ local function fill(legs, shares)
     if rolling(leg) then there = row.window[leg[PERIOD]] ~= nil end
     if not there then
       row.new = nil
-      moves[#moves + 1] = move_text(leg, shares[i], 0, 0)
+      moves[#moves + 1] = move_text(leg[METER], leg[PERIOD], shares[i], 0, 0)
       gone[#gone + 1] = gone_of(leg)
       turns[#turns + 1] = rolling(leg) and 'true' or 'false'
       move(leg, shares[i], 0, 0)

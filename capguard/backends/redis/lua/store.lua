@@ -19,13 +19,13 @@
 --      19  an ended id           state:forgotten:made:entry:usd:fingerprint, the first three numbers in hex
 --      24  a rolling meter       gone|period,settled,held,overrun;...
 --      25  an idle meter's run   period:gone
---      30  a meter's period      settled:held:overrun:gone, zeros left out
+--      30  a meter's period      settled:held:overrun:gone, where nothing is left out for 0
 --
 -- Numbers stay below 2^53 and leave Lua through %d: '..' rounds them from 1e14 on, and writes 0 * -1 as -0.
 -- Nothing is undone after an error: everything is read and judged before anything is written.
 
 local FOREVER, KEPT, MANY = 9007199254740991, 172800000, 1000
-local LEG, LEG_BYTES = '>c24ddddddddddd', 112
+local LEG, LEG_BYTES = '>c24c30ddddddddddd', 142
 local METER, PERIOD, LIMIT, SINCE, ENDS, ACTION, STEP, OTHERWISE = 1, 2, 3, 4, 5, 6, 7, 8
 local OVERAGE_ONLY, IGNORE_GRANTS, MIN_OUTPUT, IDLE, BUCKET, UNIT, FIELD = 9, 10, 11, 12, 13, 14, 15
 local BLOCK, CLAMP, THROTTLE, DOWNGRADE, WARN, DRY_RUN, INCLUDED, GRANT = 1, 2, 3, 4, 5, 6, 7, 8
@@ -41,6 +41,8 @@ now = math.max(now, tonumber(meta[3] or 0))
 
 local function num(n) return string.format('%d', n) end
 
+local now_text, seq_text = num(now), meta[2] -- a number costs a microsecond each time that it becomes a text
+
 -- Raised before anything is written.
 local function lost(key) error('LOST ' .. key) end
 
@@ -51,12 +53,12 @@ local function misfit()
   if not seq or not rows or not size or size < 1 or not mark then return {'lost', KEYS[1]} end
   if meta[1] ~= ARGV[2] then return {'epoch', meta[1], seq, mark, size, redis.call('HGET', KEYS[1], 'follows') or ''} end
   if seq < seen then return {'rewound', seq} end
-  local known = mark -- of the entry that the caller has seen last: others may have made one in its place
+  local bears = mark -- of the entry that the caller has seen last: others may have made one in its place
   if seen ~= seq then
     local found = redis.call('XRANGE', KEYS[4], num(seen) .. '-0', num(seen) .. '-0')[1]
-    known = found and found[2][12] or ARGV[4] -- it was archived
+    bears = found and found[2][12] or ARGV[4] -- it was archived
   end
-  if known ~= ARGV[4] then return {'rewound', seq} end
+  if bears ~= ARGV[4] then return {'rewound', seq} end
   if size ~= tonumber(ARGV[5]) then return {'size', size} end
 end
 
@@ -70,20 +72,14 @@ end
 
 local function rolling(leg) return leg[SINCE] ~= leg[PERIOD] end
 
-local function field_of(leg)
-  return rolling(leg) and leg[METER] or leg[METER] .. struct.pack('>I6', leg[PERIOD])
-end
-
 -- Legs as they come packed, in the order of their places. `units` has the number of each one's unit, a byte each.
 local function read_legs(packed, units)
   local legs = {}
   for i = 1, #packed / LEG_BYTES do
-    local meter, period, limit, since, ends, action, step, otherwise, overage_only, ignore_grants, min_output, idle =
+    local meter, field, period, limit, since, ends, action, step, otherwise, overage_only, ignore_grants, min_output, idle =
       struct.unpack(LEG, packed, (i - 1) * LEG_BYTES + 1)
-    local leg = {meter, period, limit, since, ends, action, step, otherwise, overage_only, ignore_grants, min_output,
-      idle, place(), string.byte(units, i), 0}
-    leg[FIELD] = field_of(leg)
-    legs[i] = leg
+    legs[i] = {meter, period, limit, since, ends, action, step, otherwise, overage_only, ignore_grants, min_output,
+      idle, place(), string.byte(units, i), since == period and field or meter}
   end
   return legs
 end
@@ -95,8 +91,13 @@ local function read_numbers(packed)
   return list
 end
 
+-- When a period is gone that ends then.
+local function gone_at(ends)
+  return math.min(FOREVER, ends + KEPT)
+end
+
 local function gone_of(leg)
-  return rolling(leg) and leg[ENDS] or math.min(FOREVER, leg[ENDS] + KEPT)
+  return rolling(leg) and leg[ENDS] or gone_at(leg[ENDS])
 end
 
 -- Whole minutes are written as such: most periods end on one.
@@ -106,30 +107,45 @@ local function time_text(ms)
 end
 
 local function time_of(text)
-  local n = tonumber(text)
-  if not n then return FOREVER end
+  if text == '' then return FOREVER end
+  local n = text + 0 -- half the price of tonumber()
   return n < 1e10 and n * 60000 or n
 end
 
--- A row as it is stored: what shows is never taken for 0.
-local function read_row(field, text)
-  if #field == 30 then
-    local settled, held, overrun, gone = string.match(text, '^(%d*):(%d*):(%d*):(%d*)$')
-    if not gone then error('a meter that reads ' .. text) end
-    return {tonumber(settled) or 0, tonumber(held) or 0, tonumber(overrun) or 0, gone = time_of(gone)}
-  end
-  if #field == 19 then return {text = text, gone = tonumber(string.match(text, '^%a:(%x+):'), 16)} end
+-- A row that is none of a meter's period.
+local function read_other_row(field, text, bucket) -- seldom
+  if #field == 19 then return {text = text, gone = tonumber(string.match(text, '^%a:(%x+):'), 16), bucket = bucket} end
   if #field == 25 then
     local period, gone = string.match(text, '^(%d+):(%d*)$')
     if not gone then error('a run that reads ' .. text) end
-    return {period = tonumber(period), gone = time_of(gone)}
+    return {period = tonumber(period), gone = time_of(gone), bucket = bucket}
   end
   local gone, buckets = string.match(text, '^(%d+)|(.*)$')
-  local row = {gone = tonumber(gone), window = {}}
+  local row = {gone = tonumber(gone), window = {}, bucket = bucket}
   for period, settled, held, overrun in string.gmatch(buckets, '(%d+),(%d+),(%d+),(%d+);') do
     row.window[tonumber(period)] = {tonumber(settled), tonumber(held), tonumber(overrun)}
   end
   return row
+end
+
+-- The meter of a period as it is stored: settled, held, overrun, gone. What shows is never taken for 0.
+local function read_period(text)
+  local settled, held, overrun, gone = string.match(text, '^(%d*):(%d*):(%d*):(%d*)$')
+  if not gone then error('a meter that reads ' .. text) end
+  return (settled == '' and 0 or settled) + 0, (held == '' and 0 or held) + 0, (overrun == '' and 0 or overrun) + 0,
+    time_of(gone)
+end
+
+local function period_text(settled, held, overrun, gone)
+  if held == 0 and overrun == 0 then return string.format('%d:::%s', settled, time_text(gone)) end -- as most rest
+  return string.format('%d:%d:%d:%s', settled, held, overrun, time_text(gone))
+end
+
+local function read_row(field, text, bucket)
+  if not text then return {0, 0, 0, gone = 0, bucket = bucket, new = true, window = #field == 24 and {} or nil} end
+  if #field ~= 30 then return read_other_row(field, text, bucket) end
+  local settled, held, overrun, gone = read_period(text)
+  return {settled, held, overrun, gone = gone, bucket = bucket}
 end
 
 local cache, changed, wanted, written = {}, {}, {}, {}
@@ -139,13 +155,7 @@ local function fetch()
   for bucket, fields in pairs(wanted) do
     local texts = redis.call('HMGET', KEYS[bucket], 'e', unpack(fields))
     if texts[1] ~= meta[1] then lost(KEYS[bucket]) end
-    for i, field in ipairs(fields) do
-      local text = texts[i + 1]
-      local row = text and read_row(field, text) or {0, 0, 0, gone = 0, new = true}
-      if row.new and #field == 24 then row.window = {} end
-      row.bucket = bucket
-      cache[field] = row
-    end
+    for i, field in ipairs(fields) do cache[field] = read_row(field, texts[i + 1], bucket) end
   end
   wanted = {}
 end
@@ -181,12 +191,9 @@ local function ended(field)
   return not row.new and row.gone > now and row.text or nil
 end
 
--- What a meter shows: settled, held, overrun; of a rolling one in all its buckets from `since` to `till`.
-local function state_of(leg, since, till)
-  local row = cache[leg[FIELD]]
-  if not row.window then return row[1], row[2], row[3] end
+local function sum_of(window, since, till) -- seldom
   local settled, held, overrun = 0, 0, 0
-  for period, sums in pairs(row.window) do
+  for period, sums in pairs(window) do
     if period >= since and period <= till then
       settled, held, overrun = settled + sums[1], held + sums[2], overrun + sums[3]
     end
@@ -194,24 +201,33 @@ local function state_of(leg, since, till)
   return settled, held, overrun
 end
 
+-- What a meter shows: settled, held, overrun; of a rolling one in all its buckets from `since` to `till`.
+local function state_of(leg, since, till)
+  local row = cache[leg[FIELD]]
+  if row.window then return sum_of(row.window, since, till) end
+  return row[1], row[2], row[3]
+end
+
+-- The bucket of a rolling meter that a leg is counted in. What has left the window is dropped.
+local function bucket_on(leg, window) -- seldom
+  for period in pairs(window) do
+    if period + leg[ENDS] - leg[PERIOD] <= now then window[period] = nil end
+  end
+  window[leg[PERIOD]] = window[leg[PERIOD]] or {0, 0, 0}
+  return window[leg[PERIOD]]
+end
+
 -- Change a meter, in memory; save() writes it.
 local function move(leg, settled, held, overrun)
   local row = cache[leg[FIELD]]
   changed[leg[FIELD]] = row
   row.gone = math.max(row.gone, gone_of(leg))
-  local sums = row
-  if row.window then
-    for period in pairs(row.window) do -- what has left the window is dropped
-      if period + leg[ENDS] - leg[PERIOD] <= now then row.window[period] = nil end
-    end
-    sums = row.window[leg[PERIOD]] or {0, 0, 0}
-    row.window[leg[PERIOD]] = sums
-  end
+  local sums = row.window and bucket_on(leg, row.window) or row
   sums[1], sums[2], sums[3] = sums[1] + settled, sums[2] + held, sums[3] + overrun
 end
 
 -- Keep the run of an idle meter on until then at least.
-local function keep(leg, until_ms)
+local function keep(leg, until_ms) -- seldom
   local pointer = leg[METER] .. '*'
   local row, run = cache[leg[FIELD]], cache[pointer]
   row.gone = math.max(row.gone, until_ms + KEPT)
@@ -220,7 +236,7 @@ local function keep(leg, until_ms)
 end
 
 -- The legs of idle meters in the run that is on, or begins now.
-local function on_runs(legs)
+local function on_runs(legs) -- seldom
   for _, leg in ipairs(legs) do
     if leg[IDLE] > 0 then
       local run = cache[leg[METER] .. '*']
@@ -230,25 +246,25 @@ local function on_runs(legs)
         leg[PERIOD], leg[ENDS] = now, now + leg[IDLE]
       end
       leg[SINCE] = leg[PERIOD]
-      leg[FIELD] = field_of(leg)
+      leg[FIELD] = leg[METER] .. struct.pack('>I6', leg[PERIOD])
       want(leg[BUCKET], leg[FIELD])
     end
   end
   fetch()
 end
 
-local function text_of(field, row)
-  if #field == 30 then
-    local settled, held, overrun = row[1], row[2], row[3]
-    return (settled == 0 and '' or num(settled)) .. ':' .. (held == 0 and '' or num(held)) .. ':' ..
-      (overrun == 0 and '' or num(overrun)) .. ':' .. time_text(row.gone)
-  end
+local function other_text_of(field, row) -- seldom
   if #field == 25 then return num(row.period) .. ':' .. time_text(row.gone) end
   local buckets = {num(row.gone), '|'}
   for period, sums in pairs(row.window) do
     buckets[#buckets + 1] = string.format('%d,%d,%d,%d;', period, sums[1], sums[2], sums[3])
   end
   return table.concat(buckets)
+end
+
+local function text_of(field, row)
+  if #field ~= 30 then return other_text_of(field, row) end
+  return period_text(row[1], row[2], row[3], row.gone)
 end
 
 local function flush(bucket)
@@ -268,21 +284,25 @@ end
 
 -- The entry comes first of all that is written: where the journal does not take it, nothing else has changed yet.
 local function append(kind, id, user, body)
-  local number = num(seq + 1) .. '-0'
-  if seq == 0 then
-    redis.call('XADD', KEYS[4], number, 't', num(now), 'k', kind, 'i', id, 'u', user, 'b', body, 'n', ARGV[6])
-  elseif not redis.call('XADD', KEYS[4], 'NOMKSTREAM', number, 't', num(now), 'k', kind, 'i', id, 'u', user, 'b', body,
-      'n', ARGV[6]) then
+  local first = seq == 0
+  seq, mark, seq_text = seq + 1, ARGV[6], num(seq + 1)
+  if first then
+    redis.call('XADD', KEYS[4], seq_text, 't', now_text, 'k', kind, 'i', id, 'u', user, 'b', body, 'n', mark)
+  elseif not redis.call('XADD', KEYS[4], 'NOMKSTREAM', seq_text, 't', now_text, 'k', kind, 'i', id, 'u', user, 'b', body,
+      'n', mark) then
     lost(KEYS[4])
   end
-  seq, mark = seq + 1, ARGV[6]
+end
+
+local function save_meta()
+  redis.call('HSET', KEYS[1], 'seq', seq_text, 'now', now_text, 'rows', num(rows), 'mark', mark)
 end
 
 local function save()
   for field, row in pairs(changed) do put(row.bucket, field, text_of(field, row)) end
   for bucket in pairs(written) do flush(bucket) end
   changed = {}
-  redis.call('HSET', KEYS[1], 'seq', num(seq), 'now', num(now), 'rows', num(rows), 'mark', mark)
+  save_meta()
 end
 
 -- The body of an entry, as text.
@@ -312,10 +332,7 @@ local function field_in(key, field)
 end
 
 -- Reservations whose time has come, for the caller to end first: their meters are in buckets that only it can name.
-local function overdue()
-  local first = redis.call('ZRANGE', KEYS[3], 0, 0, 'WITHSCORES')
-  if not first[1] then lost(KEYS[3]) end
-  if ARGV[7] == '1' or tonumber(first[2]) > now then return nil end
+local function all_overdue() -- seldom
   local ids = redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', num(now), 'LIMIT', 0, 100)
   local reply = {'due', seq, mark}
   for _, id in ipairs(ids) do
@@ -324,4 +341,11 @@ local function overdue()
     for _, each in ipairs({id, text, made and body_of(made) or ''}) do reply[#reply + 1] = each end
   end
   return reply
+end
+
+local function overdue()
+  local first = redis.call('ZRANGE', KEYS[3], '0', '0', 'WITHSCORES')
+  if not first[1] then lost(KEYS[3]) end
+  if ARGV[7] == '1' or tonumber(first[2]) > now then return nil end
+  return all_overdue()
 end
