@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
-from capguard.backends.base import Backend, system_clock
+from capguard.backends.base import Backend, run, system_clock
 from capguard.cli import show
 from capguard.cli.options import DEFAULT_NAMESPACE, DEFAULT_URL, Namespace, Url
 from capguard.lastknown import LastKnown
 from capguard.plugins.manager import open_backend
 from capguard.resilience.places import state_folder
+from capguard.resilience.strays import retold
 
 FromArchive = Annotated[
     Path | None,
@@ -54,7 +55,11 @@ def _restored(backend: Backend, archive: Path) -> str:
     if restore is None:
         raise ValueError(f"{backend.url}: this ledger keeps its journal itself; allowed: redis://...")
     done = restore(archive.absolute())
+    for flow in retold(done.strays):
+        run(flow, backend)
+    backend.told(archive.absolute())  # type: ignore[attr-defined]
+    other = f"; {len(done.strays)} entries of another life of it were told" if done.strays else ""
     return (
-        f"in use again, made anew from {done.entries} entries, {done.joined} of which no archive had:"
-        f" {done.meters} meters, {done.held} calls in flight, {done.profiles} profiles"
+        f"in use again, made anew from {done.entries} entries, {done.added} of which no archive had:"
+        f" {done.meters} meters, {done.held} calls in flight, {done.profiles} profiles{other}"
     )

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from capguard.ledger.caps import KEPT_MS, Amounts, Leg
 from capguard.ledger.ids import RETENTION_MS
 from capguard.ledger.outcomes import NEVER, Line, Revised, State
 from capguard.ledger.revisions import changed
 from capguard.ledger.verify import Key, gone_of, moves_of
+
+_FORGETS = 10_000
+"""Entries after which what is over is dropped."""
 
 
 @dataclass(slots=True)
@@ -38,6 +40,11 @@ class Call:
     ended_ms: int = 0
 
     @property
+    def forgotten_ms(self) -> int:
+        """Until when the id of one that has ended is remembered."""
+        return self.ended_ms + self.retention_ms
+
+    @property
     def keys(self) -> list[Key]:
         return [(leg.meter, leg.period) for leg in self.meters]
 
@@ -53,7 +60,7 @@ class Ended(NamedTuple):
 
 
 class Rebuild:
-    """Takes in every entry from the first one on.
+    """Takes in every entry of one ledger from the first one on, each once.
 
     Not in the journal are how long a hold was to live, the fingerprints of ids, which thresholds were told, how often
     each cap has refused, and the ids that were released before they were reserved.
@@ -62,7 +69,7 @@ class Rebuild:
     def __init__(self) -> None:
         self.meters: dict[Key, Meter] = {}
         self.calls: dict[str, Call] = {}
-        self.ended: OrderedDict[str, Ended] = OrderedDict()
+        self.ended: dict[str, Ended] = {}
         self.profiles: dict[str, Revised] = {}
         self.policies: dict[int, Revised] = {}
         self.last, self.at_ms = 0, 0
@@ -80,8 +87,21 @@ class Rebuild:
             take(self, line)
         elif line.user is not None and "change" in line.body:
             self._steered(line.user, line)
-        while self.ended and next(iter(self.ended.values())).forgotten_ms <= self.at_ms:
-            self.ended.popitem(last=False)
+        if line.seq % _FORGETS == 0:
+            self.forget()
+
+    def forget(self) -> None:
+        """Drop what is over: a store has dropped it too, or will."""
+        now_ms = self.at_ms
+        self.meters = {key: meter for key, meter in self.meters.items() if meter.gone_ms > now_ms}
+        self.calls = {id: call for id, call in self.calls.items() if call.state == "held" or call.forgotten_ms > now_ms}
+        self.ended = {id: each for id, each in self.ended.items() if each.forgotten_ms > now_ms}
+
+    def hold_until(self, expires_ms: int) -> None:
+        """The calls in flight may take so long: the runs of idle meters that they are on do as well."""
+        for call in self.calls.values():
+            if call.state == "held":
+                self._used(call.meters, expires_ms + call.grace_ms, idle=False)
 
     def _meter(self, key: Key) -> Meter:
         return self.meters.setdefault(key, Meter())
@@ -101,6 +121,7 @@ class Rebuild:
 
     def _extended(self, line: Line) -> None:
         if (call := self.calls.get(line.id)) is not None:
+            self._used(call.meters, line.at_ms)
             held = {(meter, period): held for meter, period, _, held, _ in line.body["moves"]}
             call.shares = [share + held.get(key, 0) for share, key in zip(call.shares, call.keys, strict=True)]
 
@@ -115,8 +136,7 @@ class Rebuild:
         if (call := self.calls.get(line.id)) is None:
             return
         booked = {(meter, period): settled for meter, period, settled, *_ in line.body["moves"]}
-        before = [0] * len(call.meters) if call.state == "held" else call.shares
-        call.shares = [share + booked.get(key, 0) for share, key in zip(before, call.keys, strict=True)]
+        call.shares = [booked.get(key, 0) if line.kind == "expire" else 0 for key in call.keys]
         call.state = "expired" if line.kind == "expire" else "released"
         call.entry, call.ended_ms = line.seq, line.at_ms
 
@@ -127,12 +147,12 @@ class Rebuild:
         for move, rolling in zip(line.body["moves"], line.body["rolling"], strict=True):
             self._meter((move[0], move[1])).rolling = rolling
 
-    def _used(self, meters: tuple[Leg, ...], at_ms: int) -> None:
-        """An idle meter's run is on for so long again."""
+    def _used(self, meters: tuple[Leg, ...], at_ms: int, *, idle: bool = True) -> None:
+        """An idle meter's run is on until then, and for as long as nobody need use it."""
         for leg in meters:
             if leg.idle_ms:
                 meter = self._meter((leg.meter, leg.period))
-                meter.gone_ms = max(meter.gone_ms, at_ms + leg.idle_ms + KEPT_MS)
+                meter.gone_ms = max(meter.gone_ms, at_ms + (leg.idle_ms if idle else 0) + KEPT_MS)
 
     def _ended(self, line: Line, made: int, retention_ms: int, booked: Amounts) -> None:
         self.ended[line.id] = Ended("settled", line.at_ms + retention_ms, made, line.seq, booked)
@@ -146,8 +166,8 @@ class Rebuild:
 
     def _steered(self, user: str, line: Line) -> None:
         before = self.profiles.get(user, NEVER)
-        body: Any = changed(line.kind, before.body, line.body["change"], line.at_ms)
-        self.profiles[user] = Revised(line.body["revision"], body)
+        body = changed(line.kind, before.body, line.body["change"], line.at_ms)
+        self.profiles[user] = Revised(line.body["revision"], body if isinstance(body, dict) else before.body)
 
 
 _TAKES: Mapping[str, Callable[[Rebuild, Line], None]] = {

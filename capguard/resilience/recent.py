@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 
-from capguard.backends.base import Backend
+from capguard.backends.base import Backend, Clock
 from capguard.ledger.commands import Command, Settle
 from capguard.ledger.outcomes import Held, Outcome, Record, Settled
 from capguard.resilience.letters import Letter, call_of
@@ -19,12 +19,13 @@ REMEMBERED = 2048
 class Recent:
     """The calls that this process settled last. Each counts once under its id, however often it is told."""
 
-    def __init__(self, backend: Backend, outbox: Outbox, replay: Replay):
-        self._backend, self._outbox, self._replay = backend, outbox, replay
+    def __init__(self, backend: Backend, outbox: Outbox, replay: Replay, clock: Clock):
+        self._backend, self._outbox, self._replay, self._clock = backend, outbox, replay, clock
         self.forked()
 
     def forked(self) -> None:
         """What its parent settled is its parent's to tell."""
+        self._lock = threading.Lock()
         self._settled: deque[tuple[Settle, Record]] = deque(maxlen=REMEMBERED)
         self._renewed = self._backend.renewed
         self._telling: threading.Thread | None = None
@@ -32,13 +33,12 @@ class Recent:
     def note(self, command: Command, outcome: Outcome) -> None:
         """An answer of the backend."""
         if isinstance(outcome, Settled):
-            if isinstance(command, Settle) and not outcome.replayed:
+            if isinstance(command, Settle) and not outcome.conflict:
                 self._settled.append((command, outcome.record))
-        elif isinstance(outcome, Held) and outcome.record.state == "settled" and not outcome.replayed:
+        elif isinstance(outcome, Held) and outcome.record.state == "settled":
             record = outcome.record
             self._settled.append((Settle(record.id, record.booked, {}, record.made.retention_ms), record))
         if self._backend.renewed != self._renewed:
-            self._renewed = self._backend.renewed
             self._tell()
 
     def told(self, seconds: float) -> None:
@@ -48,10 +48,19 @@ class Recent:
 
     def _tell(self) -> None:
         """Into the outbox, and from there as fast as all its letters go: not in the way of the call that came here."""
-        letters = [Letter(settle, call_of(record)) for settle, record in self._settled]
-        self._settled.clear()
-        self._telling = threading.Thread(target=self._post, args=(letters,), name="capguard-recent", daemon=True)
-        self._telling.start()
+        with self._lock:
+            if self._backend.renewed == self._renewed:
+                return
+            self._renewed = self._backend.renewed
+            settled, self._settled = self._settled, deque(maxlen=REMEMBERED)
+            letters = [Letter(settle, call_of(record)) for settle, record in list(settled) if self._is_known(settle)]
+            self._telling = threading.Thread(target=self._post, args=(letters,), name="capguard-recent", daemon=True)
+            self._telling.start()
+
+    def _is_known(self, settle: Settle) -> bool:
+        """Whether its id is remembered still: one that is not would be booked a second time, or be a dead letter."""
+        dead_from_ms = settle.dead_from_ms
+        return dead_from_ms is None or self._clock() < dead_from_ms
 
     def _post(self, letters: list[Letter]) -> None:
         for letter in letters:

@@ -55,8 +55,9 @@ class Sheltered:
         self.contact = Contact(backend.url, told)
         self.outbox = Outbox(folder)
         self._offline = OfflineLedger(clock)
-        self._replay = Replay(self.outbox, backend, self.contact, clock, delivered or _nobody, self._emptied)
-        self._recent = Recent(backend, self.outbox, self._replay)
+        self._told = delivered or _nobody
+        self._replay = Replay(self.outbox, backend, self.contact, clock, self._delivered, self._emptied)
+        self._recent = Recent(backend, self.outbox, self._replay, clock)
         self._records: OrderedDict[str, Record] = OrderedDict()
         self._copy = copy
         self._met = False
@@ -233,6 +234,10 @@ class Sheltered:
         durable = self.outbox.put(Letter(command, call))
         self._replay.wake()
         return Kept(command.id, command.amounts, command.facts, durable)
+
+    def _delivered(self, letter: Letter, outcome: Outcome) -> None:
+        self._recent.note(letter.command, outcome)
+        self._told(letter, outcome)
 
     def _emptied(self) -> None:
         """The backend knows everything that was let through: what may be, while it is away, begins anew."""

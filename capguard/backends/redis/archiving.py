@@ -27,11 +27,13 @@ def archiving(store: Store, journals: Journals, archive: Archive, kept_ms: int) 
     """Copy every entry that the archive does not have, then drop those that are old.
 
     Stopped anywhere, the next run goes on there. Entries younger than `kept_ms`, the newest, and everything since the
-    oldest open call stay in the store. Raises ValueError where the archive is another ledger's, or entries are in
-    neither.
+    oldest open call stay in the store. Raises ValueError where the archive is another ledger's or that of another life
+    of this one, or entries are in neither.
     """
+    store_id, _, _ = yield from store.identity()
+    ours = archive.belong(store_id or "", store.keys.prefix, store.layout) == (store_id or "")
     copied, last = 0, archive.last()
-    yield from _compared(journals, archive, last)
+    yield from _compared(store, journals, archive, last, ours=ours)
     while lines := (yield from journals.stored(last + 1, CHUNK)):
         copied += archive.add(lines)
         last = lines[-1].seq
@@ -40,15 +42,21 @@ def archiving(store: Store, journals: Journals, archive: Archive, kept_ms: int) 
     return Archived(copied, int(dropped), last)
 
 
-def _compared(journals: Journals, archive: Archive, last: int) -> Talk[None]:
-    """The newest entry of the archive must be the store's of that number, where that is still there."""
+def _compared(store: Store, journals: Journals, archive: Archive, last: int, *, ours: bool) -> Talk[None]:
+    """The newest entry of the archive must be one of the store's, and the store's of that number."""
+    newest = (yield from store.ask("scan", [""]))[1]
     here = archive.lines(last, 1) if last else []
     there = (yield from journals.stored(last, 1)) if here else []
-    if there and there[0].seq == last and _told(there[0]) != _told(here[0]):
-        raise ValueError(f"{archive.path} is the archive of another ledger: its entry {last} is not the store's")
+    same = not there or there[0].seq != last or told(there[0]) == told(here[0])
+    if not ours or newest < last or not same:
+        raise ValueError(
+            f"{archive.path} is the archive of another ledger, or of another life of this one: its entry {last} is not"
+            " the store's; give a new file, and keep this one"
+        )
 
 
-def _told(line: Line) -> tuple[object, ...]:
+def told(line: Line) -> tuple[object, ...]:
+    """What tells two entries apart."""
     return line[:5]
 
 

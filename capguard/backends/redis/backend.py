@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from capguard.backends.base import Clock, system_clock
+from capguard.backends.redis.archive import Archive
 from capguard.backends.redis.archiving import KEPT_MS, Archived
 from capguard.backends.redis.client import Client
 from capguard.backends.redis.ledger import Ledger
@@ -84,9 +85,14 @@ class RedisBackend:
     def restore(self, path: Path) -> Restored:
         """Make a ledger anew from its archive, and from what is left of its journal; `restoring` says how.
 
-        Raises ValueError where entries are in neither, BackendUnavailable.
+        Raises ValueError where entries are in neither or the file is another ledger's, BackendUnavailable.
         """
         return self._run(self._ledger.restore(path))
+
+    def told(self, path: Path) -> None:
+        """The strays that `restore` gave are in the books."""
+        for file in self._ledger.files(path):
+            Archive(file).told()
 
     def archive(self, path: Path, kept_ms: int = KEPT_MS) -> Archived:
         """Move the journal's older entries into a SQLite file, made where it is not there; `archiving` says how.

@@ -12,7 +12,7 @@ from capguard.backends.redis.archiving import Archived, archiving
 from capguard.backends.redis.journal import Journals
 from capguard.backends.redis.notes import Notes
 from capguard.backends.redis.reading import Readings
-from capguard.backends.redis.restoring import Restored, restoring
+from capguard.backends.redis.restoring import Restored, preparing, restoring
 from capguard.backends.redis.steering import Steerings
 from capguard.backends.redis.store import Store, Talk
 from capguard.backends.redis.talks import Talks
@@ -94,7 +94,24 @@ class Ledger:
         archive.create()
         return archiving(self._store, Journals(self._store), archive, kept_ms)
 
+    def files(self, path: Path) -> list[Path]:
+        """The archives that belong to this one."""
+        return [path]
+
+    def prepare(self, path: Path) -> Talk[tuple[int, int]]:
+        return preparing(self._store, Archive(path))
+
+    def rebuild(self, path: Path) -> Talk[Restored]:
+        return restoring(self._store, Archive(path))
+
     def restore(self, path: Path) -> Talk[Restored]:
-        archive = Archive(path)
-        archive.create()
-        return restoring(self._store, archive)
+        added, entries = yield from self.prepare(path)
+        refuse_nothing(path, entries)
+        done = yield from self.rebuild(path)
+        return done._replace(added=done.added + added)
+
+
+def refuse_nothing(path: Path, entries: int) -> None:
+    """Raise ValueError where no entry is anywhere: that would be an empty ledger, not one that was made anew."""
+    if not entries:
+        raise ValueError(f"neither {path} nor the store has an entry: there is nothing to make a ledger of")

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from capguard.backends.base import Clock
 from capguard.backends.redis.archiving import Archived
 from capguard.backends.redis.everywhere import Everywhere
-from capguard.backends.redis.ledger import Ledger
+from capguard.backends.redis.ledger import Ledger, refuse_nothing
 from capguard.backends.redis.merging import Merging, number_of
 from capguard.backends.redis.restoring import Restored
 from capguard.backends.redis.store import Talk
@@ -146,10 +146,21 @@ class Sharded:
         return Archived(*(sum(counts) for counts in zip(*done, strict=True)))
 
     def restore(self, path: Path) -> Talk[Restored]:
-        done = []
+        """Every file is looked at before the first shard is touched."""
+        added = entries = 0
         for shard, ledger in enumerate(self._ledgers):
-            done.append((yield from ledger.restore(_file_of(path, shard))))
-        return Restored(*(sum(counts) for counts in zip(*done, strict=True)))
+            found = yield from ledger.prepare(_file_of(path, shard))
+            added, entries = added + found[0], entries + found[1]
+        refuse_nothing(path, entries)
+        done: list[Restored] = []
+        for shard, ledger in enumerate(self._ledgers):
+            done.append((yield from ledger.rebuild(_file_of(path, shard))))
+        total, more, meters, held, profiles = (sum(counts) for counts in zip(*(part[:5] for part in done), strict=True))
+        strays = tuple([line for part in done for line in part.strays])
+        return Restored(total, more + added, meters, held, profiles, strays)
+
+    def files(self, path: Path) -> list[Path]:
+        return [_file_of(path, shard) for shard in range(SHARDS)]
 
     def _reserve(self, command: Reserve) -> Talk[Outcome]:
         shard = shard_of(command.identity.get(self._by))

@@ -9,6 +9,7 @@ import logging
 import os
 import re
 import secrets
+import time
 from collections.abc import Generator, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar
@@ -119,7 +120,8 @@ class Store:
 
     def accept_loss(self) -> Talk[int]:
         """Go on with what is left, as a new epoch. How many open calls were dropped with the entries that made them."""
-        epoch, size = secrets.token_hex(8), 1
+        self.check_layout((yield from self.identity())[1])
+        epoch, size = new_epoch(), 1
         nothing = Seen("", 0, b"", 0)
         for _ in range(MOST_TRIES):
             keys = (*self.keys.fixed, *(self.keys.bucket(number) for number in range(size)))
@@ -129,6 +131,23 @@ class Store:
                 return int(reply[1])
             size = reply[1]
         raise BackendUnavailable(f"the store {self.keys.prefix} goes on changing; stop what uses it first")
+
+    def identity(self) -> Talk[tuple[str | None, str | None, int]]:
+        """The ledger's id, which it keeps through recoveries, how it is sharded, and the number of its newest entry.
+
+        None where nobody knows any more.
+        """
+        id, layout, seq = answered((yield ("HMGET", self.keys.meta, "ledger", "layout", "seq")))
+        if id is None:
+            id = answered((yield ("HGET", self.keys.policies, "")))
+        return None if id is None else text(id), None if layout is None else text(layout), int(seq or 0)
+
+    def check_layout(self, layout: str | None) -> None:
+        """Raise BackendUnavailable where it is sharded otherwise than this URL says."""
+        if layout is not None and layout != self.layout:
+            raise BackendUnavailable(
+                f"the store {self.keys.prefix} is {_said(layout)}, this URL has it {_said(self.layout)}"
+            )
 
     def now(self) -> Talk[int]:
         """What the time is, by the clock that counts."""
@@ -162,7 +181,7 @@ class Store:
         self._seen = Seen(newest.epoch, newest.seq, newest.mark, max(old.size, new.size))
 
     def _start(self) -> Talk[Seen]:
-        epoch = "" if self._strict else secrets.token_hex(8)
+        epoch = "" if self._strict else new_epoch()
         nothing = Seen("", 0, b"", 0)
         reply = yield from self._run(
             "start", nothing, (*self.keys.fixed, self.keys.bucket(0)), (b"", b"", epoch, self.layout)
@@ -170,10 +189,7 @@ class Store:
         if reply[0] != b"started":
             raise self._loss(text(reply[0]), reply)
         _, found, seq, mark, size, layout, version, info = reply
-        if text(layout) != self.layout:
-            raise BackendUnavailable(
-                f"the store {self.keys.prefix} is {_said(text(layout))}, this URL has it {_said(self.layout)}"
-            )
+        self.check_layout(text(layout))
         self._flags = version >= _VERSION_7
         self._check(weaknesses(text(info)))
         self._seen = seen = self._recalled or Seen(text(found), seq, mark, size)
@@ -189,7 +205,8 @@ class Store:
 
     def _meet(self, epoch: bytes, seq: int, mark: bytes, size: int, follows: bytes) -> None:
         """Another epoch: one that somebody has accepted goes on where ours ended, any other is a loss."""
-        if follows != b"any":
+        seen = self._seen
+        if follows != b"any" or (seen is not None and text(epoch) <= seen.epoch):  # an older one was brought back
             raise self._loss("replaced", ())
         self._seen = Seen(text(epoch), seq, mark, size)
         self.renewed += 1
@@ -211,6 +228,11 @@ class Store:
             " capguard recover --archive FILE makes it anew from its journal,"
             " capguard recover --accept-loss goes on with what is left"
         )
+
+
+def new_epoch() -> str:
+    """One that is after all that were made before, wherever: 12 hex digits of milliseconds, then chance."""
+    return f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(4)}"
 
 
 def _said(layout: str) -> str:

@@ -75,7 +75,7 @@ def two_threads_grow_at_once(place: Place) -> None:
 def _fills(backend: RedisBackend) -> None:
     """One bucket more, and so many rows that there should be another one, which it does not come to make."""
     say(backend, (reserve("more", 1, *legs_of(99)), "held"))
-    with patch.object(backend._store, "grow", lambda _spare: iter(())):
+    with patch.object(backend._ledger._store, "grow", lambda _spare: iter(())):
         for number in range(PER_BUCKET):
             say(backend, (release(f"t{number}"), "nothing to release"))
 

@@ -36,12 +36,14 @@ end
 for _, id in ipairs(redis.call('ZRANGE', KEYS[3], 0, -1)) do
   if redis.call('HEXISTS', KEYS[2], id) == 0 then redis.call('ZREM', KEYS[3], id) end
 end
-for _, key in ipairs({KEYS[2], KEYS[5], KEYS[6]}) do redis.call('HSET', key, '', ARGV[9]) end
+local ledger = redis.call('HGET', KEYS[1], 'ledger') or redis.call('HGET', KEYS[6], '') or ARGV[9]
+for _, key in ipairs({KEYS[2], KEYS[5], KEYS[6]}) do redis.call('HSET', key, '', ledger) end
 redis.call('ZADD', KEYS[3], num(FOREVER), '')
 if seq > 0 and redis.call('EXISTS', KEYS[4]) == 0 then -- the journal goes on, empty, at the number where it was
   redis.call('XADD', KEYS[4], num(seq) .. '-0', 't', num(now), 'k', 'accept', 'i', '', 'u', '', 'b', '{}', 'n', ARGV[6])
   redis.call('XDEL', KEYS[4], num(seq) .. '-0')
 end
 redis.call('HSET', KEYS[1], 'epoch', ARGV[9], 'follows', 'any', 'seq', num(seq), 'mark', mark, 'now', num(now),
-  'size', num(size), 'rows', num(rows), 'policy', num(policy), 'layout', ARGV[10])
+  'size', num(size), 'rows', num(rows), 'policy', num(policy), 'layout', ARGV[10],
+  'ledger', ledger)
 return {'accepted', dropped}

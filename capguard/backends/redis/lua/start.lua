@@ -16,7 +16,7 @@ if not meta[1] then
   redis.call('ZADD', KEYS[3], num(FOREVER), '')
   redis.call('HSET', KEYS[9], 'e', meta[1])
   redis.call('HSET', KEYS[1], 'epoch', meta[1], 'seq', 0, 'mark', '', 'now', 0, 'size', 1, 'rows', 0, 'policy', 0,
-    'layout', ARGV[10])
+    'layout', ARGV[10], 'ledger', meta[1])
 end
 local info = ''
 for _, section in ipairs({'memory', 'persistence'}) do
