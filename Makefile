@@ -38,7 +38,7 @@ bench: $(READY) ## measure capguard next to bare transactions and to LiteLLM, in
 
 soak: $(READY) ## the crash and race tests many times over, every mutant, the contract on both servers in both modes
 	CAPGUARD_SOAK=10 $(BIN)/python -m pytest -q -m soak --timeout 3600
-	CAPGUARD_SOAK=1 $(BIN)/python -m pytest -q -n 2 tests/backends/test_redis.py tests/backends/test_redis_mutants.py
+	CAPGUARD_SOAK=1 $(BIN)/python -m pytest -q -n 2 tests/backends/test_redis.py tests/backends/test_redis_mutants.py tests/backends/test_redis_rebuild_rows.py
 
 clean: ## throw the virtual environment and all caches away
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -30,6 +30,7 @@ from capguard.ledger.commands import (
     Verify,
 )
 from capguard.ledger.ending import crossings, final, sweep, window_on
+from capguard.ledger.entries import body_of
 from capguard.ledger.idle import on_run, on_runs, use
 from capguard.ledger.judge import Verdict, judge
 from capguard.ledger.outcomes import (
@@ -131,7 +132,7 @@ def _hold(books: Books, command: Reserve, verdict: Verdict, now_ms: int) -> tupl
     after = books.open(made.meters, verdict.shares, settled=command.book)
     crossed = crossings(books, made, made.meters, verdict.shares, after, now_ms) if command.book else ()
     kind = "book" if command.book else "reserve"
-    body = {**made._asdict(), "shares": verdict.shares}
+    body = body_of(made, verdict.shares, command.ttl_ms)
     entry = books.append(now_ms, kind, command.id, made.identity.get("user"), body)
     record = record_of(command, made, verdict.shares, entry)
     if command.book:

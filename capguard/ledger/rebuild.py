@@ -35,14 +35,15 @@ class Call:
     shares: list[int]
     retention_ms: int
     grace_ms: int
+    expires_ms: int
     entry: int
     state: State = "held"
     ended_ms: int = 0
 
     @property
-    def forgotten_ms(self) -> int:
-        """Until when the id of one that has ended is remembered."""
-        return self.ended_ms + self.retention_ms
+    def due_ms(self) -> int:
+        """When a hold ends by itself, or when the id of a call that has ended is forgotten."""
+        return self.expires_ms + self.grace_ms if self.state == "held" else self.ended_ms + self.retention_ms
 
     @property
     def keys(self) -> list[Key]:
@@ -62,8 +63,8 @@ class Ended(NamedTuple):
 class Rebuild:
     """Takes in every entry of one ledger from the first one on, each once.
 
-    Not in the journal are how long a hold was to live, the fingerprints of ids, which thresholds were told, how often
-    each cap has refused, and the ids that were released before they were reserved.
+    Not in the journal are the fingerprints of ids, which thresholds were told, how often each cap has refused, and the
+    ids that were released before they were reserved.
     """
 
     def __init__(self) -> None:
@@ -94,14 +95,8 @@ class Rebuild:
         """Drop what is over: a store has dropped it too, or will."""
         now_ms = self.at_ms
         self.meters = {key: meter for key, meter in self.meters.items() if meter.gone_ms > now_ms}
-        self.calls = {id: call for id, call in self.calls.items() if call.state == "held" or call.forgotten_ms > now_ms}
+        self.calls = {id: call for id, call in self.calls.items() if call.state == "held" or call.due_ms > now_ms}
         self.ended = {id: each for id, each in self.ended.items() if each.forgotten_ms > now_ms}
-
-    def hold_until(self, expires_ms: int) -> None:
-        """The calls in flight may take so long: the runs of idle meters that they are on do as well."""
-        for call in self.calls.values():
-            if call.state == "held":
-                self._used(call.meters, expires_ms + call.grace_ms, idle=False)
 
     def _meter(self, key: Key) -> Meter:
         return self.meters.setdefault(key, Meter())
@@ -112,16 +107,19 @@ class Rebuild:
         for leg in meters:
             meter = self._meter((leg.meter, leg.period))
             meter.rolling, meter.idle = leg.rolling, leg.idle_ms > 0
-        self._used(meters, line.at_ms)
         if line.kind == "book":
+            self._used(meters, line.at_ms)
             self._ended(line, line.seq, body["retention_ms"], body["held"])
             return
-        shares = list(body["shares"])
-        self.calls[line.id] = Call(line.seq, meters, shares, body["retention_ms"], body["grace_ms"], line.seq)
+        shares, expires_ms = list(body["shares"]), body["created_ms"] + body["ttl_ms"]
+        kept = body["retention_ms"], body["grace_ms"], expires_ms
+        self.calls[line.id] = call = Call(line.seq, meters, shares, *kept, line.seq)
+        self._used(meters, line.at_ms, call.due_ms)
 
     def _extended(self, line: Line) -> None:
         if (call := self.calls.get(line.id)) is not None:
-            self._used(call.meters, line.at_ms)
+            call.expires_ms = line.body["expires_ms"]
+            self._used(call.meters, line.at_ms, call.due_ms)
             held = {(meter, period): held for meter, period, _, held, _ in line.body["moves"]}
             call.shares = [share + held.get(key, 0) for share, key in zip(call.shares, call.keys, strict=True)]
 
@@ -147,12 +145,12 @@ class Rebuild:
         for move, rolling in zip(line.body["moves"], line.body["rolling"], strict=True):
             self._meter((move[0], move[1])).rolling = rolling
 
-    def _used(self, meters: tuple[Leg, ...], at_ms: int, *, idle: bool = True) -> None:
-        """An idle meter's run is on until then, and for as long as nobody need use it."""
+    def _used(self, meters: tuple[Leg, ...], at_ms: int, until_ms: int = 0) -> None:
+        """An idle meter's run is on for so long again, and until then in any case."""
         for leg in meters:
             if leg.idle_ms:
                 meter = self._meter((leg.meter, leg.period))
-                meter.gone_ms = max(meter.gone_ms, at_ms + (leg.idle_ms if idle else 0) + KEPT_MS)
+                meter.gone_ms = max(meter.gone_ms, max(at_ms + leg.idle_ms, until_ms) + KEPT_MS)
 
     def _ended(self, line: Line, made: int, retention_ms: int, booked: Amounts) -> None:
         self.ended[line.id] = Ended("settled", line.at_ms + retention_ms, made, line.seq, booked)

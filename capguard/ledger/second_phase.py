@@ -75,10 +75,11 @@ def extend(books: Books, command: Extend, now_ms: int) -> Extended | Ended | Den
         if new != old and now_ms < leg.gone_ms
     ]
     longer = record.made.created_ms + (command.ttl_ms or 0)
-    record = record._replace(shares=wanted, expires_ms=max(record.expires_ms, longer))
-    if moves:
+    expires_ms = max(record.expires_ms, longer)
+    if moves or expires_ms != record.expires_ms:
         books.move(moves)
-        books.append(now_ms, "extend", record.id, record.user, {"moves": moves})
+        books.append(now_ms, "extend", record.id, record.user, {"moves": moves, "expires_ms": expires_ms})
+    record = record._replace(shares=wanted, expires_ms=expires_ms)
     until_ms = record.expires_ms + record.made.grace_ms
     books.update(record, until_ms)
     use(books, record.made.legs, now_ms, until_ms)

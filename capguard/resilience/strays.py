@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from capguard.ledger.caps import Amounts, Leg
+from capguard.ledger.caps import Amounts
 from capguard.ledger.commands import Settle, Steer
+from capguard.ledger.entries import read_body
 from capguard.ledger.flows import Flow
-from capguard.ledger.outcomes import Line, Made, Outcome, Record
+from capguard.ledger.outcomes import Line, Outcome, Record
 from capguard.resilience.letters import Letter, call_of
 from capguard.resilience.rebooking import delivering
 
@@ -43,9 +44,5 @@ def _steered(line: Line, user: str) -> Flow[Outcome]:
 
 
 def _record(line: Line) -> Record:
-    fields = dict(line.body)
-    shares = tuple(fields.pop("shares"))
-    for name in ("legs", "sources"):
-        fields[name] = tuple([Leg(*leg) for leg in fields[name]])
-    made = Made(**{**fields, "thresholds": tuple(fields["thresholds"])})
+    made, shares = read_body(line.body)
     return Record(line.id, "", "held", made, shares, made.created_ms, line.seq)

@@ -14,7 +14,7 @@ Rows = dict[tuple[str, str], Any]
 
 
 def rows_of(client: redis.Redis, now_ms: int, namespace: str = "default") -> Rows:
-    """Every row that is not over, without what no journal tells: fingerprints, how long holds live, tombstones."""
+    """Every row that is not over, without what no journal tells: fingerprints and tombstones."""
     prefix = f"cg1:{{{namespace}}}:"
     meta = {name.decode(): value.decode() for name, value in client.hgetall(f"{prefix}meta").items()}
     found: Rows = {("meta", name): meta[name] for name in ("seq", "policy", "ledger", "layout")}
@@ -24,12 +24,10 @@ def rows_of(client: redis.Redis, now_ms: int, namespace: str = "default") -> Row
                 found |= _row(field, value.decode(), now_ms)
     for id, value in client.hgetall(f"{prefix}open").items():
         if id:
-            state, made, entry, _expires, *_fingerprint, shares = value.decode().split(":")
+            state, made, entry, expires, *_fingerprint, shares = value.decode().split(":")
             due = float(client.zscore(f"{prefix}due", id) or 0)
-            told = state, made, entry, _lasting(client, f"{prefix}log", made, shares.split(","))
-            found |= (
-                {("open", id.decode()): (*told, 0 if state == "h" else due)} if state == "h" or due > now_ms else {}
-            )
+            told = state, made, entry, expires, _lasting(client, f"{prefix}log", made, shares.split(","))
+            found |= {("open", id.decode()): (*told, due)} if state == "h" or due > now_ms else {}
     for name in ("users", "policies"):
         for key, value in client.hgetall(prefix + name).items():
             if key:

@@ -13,6 +13,7 @@ from capguard.errors import BackendUnavailable
 from capguard.ledger.caps import Move
 from capguard.ledger.commands import Alerts, Journal, Refusals, Verify
 from capguard.ledger.decide import MINUTE_MS
+from capguard.ledger.entries import read_body as read_made
 from capguard.ledger.outcomes import AlertRows, Lines, Outcome, Record, RefusalCounts
 from capguard.ledger.verify import Rebuilding, sums_of
 
@@ -101,7 +102,7 @@ class Readings:
             lines = yield from self._journals.lines([found.made])
             if found.made not in lines:
                 raise BackendUnavailable(f"the journal has lost entry {found.made}, which made a call that is open")
-            made = wire.made_of(lines[found.made].body)[0]
+            made = read_made(lines[found.made].body)[0]
             records.append(wire.open_record(wire.text(id), found, made, None))
         return records
 

@@ -22,9 +22,6 @@ from capguard.ledger.outcomes import Line
 from capguard.ledger.rebuild import Call, Rebuild
 from capguard.ledger.windows import FOREVER_MS
 
-HOLD_MS = 120_000
-"""How long a call that was in flight is held from now on: how long it was to be held is not in the journal."""
-
 _FULL = 56
 """Rows of a bucket, on average, when the store makes one more (lua/grow.lua)."""
 
@@ -75,7 +72,6 @@ def restoring(store: Store, archive: Archive) -> Talk[Restored]:
     added, _ = yield from preparing(store, archive)  # what came in meanwhile
     rebuild = _rebuilt(archive)
     now_ms = yield from store.now()
-    rebuild.hold_until(now_ms + HOLD_MS)
     id = archive.belong("", store.keys.prefix, store.layout)
     yield from _cleared(store, id)
     yield from _written(store, rebuild, archive, id, now_ms)
@@ -150,10 +146,9 @@ def _written(store: Store, rebuild: Rebuild, archive: Archive, id: str, now_ms: 
         buckets[bucket_of(text(field[:8]), size)] += (field, value)
     for number in range(size):
         yield from _hset(keys.bucket(number), ["e", epoch, *buckets[number]])
-    expires = now_ms + HOLD_MS
     calls, users, policies = rebuild.calls.items(), rebuild.profiles.items(), rebuild.policies.items()
-    yield from _hset(keys.open, _flat((id, _open_text(call, expires)) for id, call in calls))
-    yield from _many("ZADD", keys.due, [FOREVER_MS, "", *_flat((_due(call, expires), id) for id, call in calls)])
+    yield from _hset(keys.open, _flat((id, _open_text(call)) for id, call in calls))
+    yield from _many("ZADD", keys.due, [FOREVER_MS, "", *_flat((call.due_ms, id) for id, call in calls)])
     yield from _hset(keys.users, _flat((user, f"{each.revision}:{encode(each.body)}") for user, each in users))
     yield from _hset(keys.policies, _flat((revision, encode(each._asdict())) for revision, each in policies))
     mark = yield from _logged(store, rebuild, archive, now_ms)
@@ -220,13 +215,9 @@ def _id_rows(rebuild: Rebuild) -> Iterator[tuple[bytes, str]]:
         yield row_of(id).encode(), f"{each.state[0]}:{numbers}:"
 
 
-def _open_text(call: Call, expires_ms: int) -> str:
+def _open_text(call: Call) -> str:
     shares = ",".join(map(str, call.shares))
-    return f"{call.state[0]}:{call.made}:{call.entry}:{expires_ms}::{shares}"
-
-
-def _due(call: Call, expires_ms: int) -> int:
-    return expires_ms + call.grace_ms if call.state == "held" else call.ended_ms + call.retention_ms
+    return f"{call.state[0]}:{call.made}:{call.entry}:{call.expires_ms}::{shares}"
 
 
 def _time(ms: int) -> str:

@@ -25,6 +25,7 @@ from capguard.ledger.commands import (
     Settle,
 )
 from capguard.ledger.decide import SWEEP_ROUNDS, made_of, record_of, replay
+from capguard.ledger.entries import read_body as read_made
 from capguard.ledger.judge import Verdict
 from capguard.ledger.outcomes import (
     Crossing,
@@ -190,7 +191,7 @@ class Talks:
             told += crossed
             if reply[0] != b"need":
                 return reply, known or _NOT_KNOWN, told
-            self._remember(id, Known(reply[3], wire.made_of(wire.read_body(reply[4]))[0]))
+            self._remember(id, Known(reply[3], read_made(wire.read_body(reply[4]))[0]))
         raise BackendUnavailable(f"the call {id!r} was made anew {MOST_TRIES} times meanwhile")
 
     def _swept(
@@ -214,7 +215,7 @@ class Talks:
             if was.startswith(b"h"):
                 if not body:
                     raise self._store.lost("log")
-                known = Known(wire.read_open(was).made, wire.made_of(wire.read_body(body))[0])
+                known = Known(wire.read_open(was).made, read_made(wire.read_body(body))[0])
             row = row_of(name)
             record, meters = wire.record_args(name, row, known)
             args += [*record, *wire.expiry_args(known, meters.units)]
@@ -232,7 +233,7 @@ class Talks:
         """A reservation that may still change, with the entries that say what was made and how it ended."""
         found = wire.read_open(value)
         lines = yield from self._journals.lines({found.made, found.entry})
-        made = wire.made_of(lines[found.made].body)[0] if found.made in lines else _NEVER_MADE
+        made = read_made(lines[found.made].body)[0] if found.made in lines else _NEVER_MADE
         if found.made in lines:
             self._remember(id, Known(found.made, made))
         ending = lines[found.entry].body if found.state != "held" and found.entry in lines else None
@@ -245,7 +246,7 @@ class Talks:
         lines = yield from self._journals.lines({row.made, row.entry})
         if row.made not in lines or row.entry not in lines:
             return Record(id, row.fingerprint, row.state, _NEVER_MADE, (), 0, row.entry, {"usd": row.usd})
-        made, at_ms, ending = wire.made_of(lines[row.made].body)[0], lines[row.entry].at_ms, lines[row.entry].body
+        made, at_ms, ending = read_made(lines[row.made].body)[0], lines[row.entry].at_ms, lines[row.entry].body
         if row.made == row.entry:  # booked in the step that made it
             return Record(id, row.fingerprint, row.state, made, (), at_ms, row.entry, made.held)
         ended: tuple[Amounts, Amounts] = ending["amounts"], ending["overrun"]

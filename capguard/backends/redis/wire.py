@@ -91,6 +91,7 @@ def _body(command: Reserve, candidate: Candidate, meters: Meters) -> str:
             "on_expiry": command.on_expiry,
             "grace_ms": command.grace_ms,
             "retention_ms": command.retention_ms,
+            "ttl_ms": command.ttl_ms,
             "thresholds": command.thresholds,
         }
     )
@@ -150,16 +151,6 @@ def read_line(entry: Sequence[Any]) -> Line:
     user = text(values["u"]) or None
     body = read_body(values["b"])
     return Line(int(seq.split(b"-")[0]), int(values["t"]), text(values["k"]), text(values["i"]), user, body)
-
-
-def made_of(body: Mapping[str, Any]) -> tuple[Made, tuple[int, ...]]:
-    """What never changes of a reservation, and what it held at first, out of the body of its entry."""
-    fields = dict(body)
-    shares = tuple(fields.pop("shares"))
-    fields["legs"] = tuple([Leg(*leg) for leg in fields["legs"]])
-    fields["sources"] = tuple([Leg(*leg) for leg in fields["sources"]])
-    fields["thresholds"] = tuple(fields["thresholds"])
-    return Made(**fields), shares
 
 
 class OpenText(NamedTuple):

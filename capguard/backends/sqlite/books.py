@@ -10,6 +10,7 @@ from typing import Any
 from capguard.ledger.caps import Leg, MeterState, Move
 from capguard.ledger.commands import NOTES, NOTES_KEPT_MS, Alerts, Journal, Refusals
 from capguard.ledger.decide import MINUTE_MS
+from capguard.ledger.entries import read_body
 from capguard.ledger.outcomes import NEVER, Alert, Line, Made, Record, RefusalCount, Revised
 
 _BEGIN = """
@@ -240,11 +241,7 @@ def _record(
     """A reservation from its row and the entry that made it; a tombstone has none."""
     if body is None:
         return Record(id, fingerprint, state, _NEVER_MADE, (), expires, entry=0)
-    fields = json.loads(body)
-    shares = tuple(fields.pop("shares"))
-    fields["legs"] = tuple([Leg(*leg) for leg in fields["legs"]])
-    fields["sources"] = tuple([Leg(*leg) for leg in fields["sources"]])
-    made = Made(**fields)
+    made, shares = read_body(json.loads(body))
     shares = () if state == "settled" else shares
     if not (now := json.loads(change)):
         return Record(id, fingerprint, state, made, shares, expires, entry or 0, made.held if state != "held" else {})

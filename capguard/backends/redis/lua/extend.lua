@@ -47,13 +47,17 @@ for i, leg in ipairs(record.meters) do
   end
 end
 record.shares = wanted
-record.expires = math.max(record.expires, record.created + math.max(0, tonumber(ARGV[17])))
+local before = record.expires
+record.expires = math.max(before, record.created + math.max(0, tonumber(ARGV[17])))
 local due = record.expires + record.grace
 for i = 1, record.count do
   local leg = record.meters[i]
   if leg[IDLE] > 0 then keep(leg, math.max(now + leg[IDLE], due)) end
 end
-if #moves > 0 then append('extend', record.id, record.user, '{"moves":[' .. table.concat(moves, ',') .. ']}') end
+if #moves > 0 or record.expires > before then
+  append('extend', record.id, record.user, '{"moves":[' .. table.concat(moves, ',') .. '],"expires_ms":' ..
+    num(record.expires) .. '}')
+end
 save()
 write_open(record, due)
 return {'extended', seq, mark, record.text}
