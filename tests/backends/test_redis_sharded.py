@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -253,20 +254,24 @@ def test_a_policy_that_was_published_in_some_shards_only(server: Server) -> None
         assert revisions == {b"2"}
 
 
-def test_new_caps_begin_with_what_the_journals_say(place: Place, clock: ManualClock) -> None:
-    """`publish(backfill=True)` in every shard, each up to what was folded of it."""
+def test_new_caps_begin_at_nothing(place: Place, clock: ManualClock, tmp_path: Path) -> None:
+    """No step fills all shards: a backfill is refused before anything is sent; `since` says from when a cap counts."""
     policy = {"caps": [{"id": "m", "limit": 9}], "failure": {"deadline": 10}}
-    after = {
-        "caps": [{"id": "m", "limit": 9}, {"id": "day", "limit": 5, "window": "daily"}],
-        "failure": {"deadline": 10},
-    }
+    day = {"id": "day", "limit": 5, "window": "daily"}
     with sharded(place.server.url, initial_policy=policy, namespace=place.namespace, clock=clock) as guard:
-        for number, user in enumerate(USERS):
-            for _ in range(number % 4):
-                guard.allow(user=user, amount=1)
-        assert guard.publish(after, backfill=True) == 2
-        assert [guard.status(user=user).caps["day"].settled for user in USERS] == [n % 4 for n in range(12)]
-        assert guard.verify()
+        guard.allow(user=USERS[0], amount=4)
+        clock.advance(minutes=5)
+        with pytest.raises(ValueError, match=r"apart by user.*publish without it.*since"):
+            guard.publish({**policy, "caps": [*policy["caps"], day]}, backfill=True)
+        (file := tmp_path / "policy.json").write_text(json.dumps({**policy, "caps": [*policy["caps"], day]}))
+        pushed = ["policy", "push", str(file), "--url", f"{place.server.url}?shard_by=user", "--backfill"]
+        refused = CliRunner().invoke(app, [*pushed, "--namespace", place.namespace])
+        assert refused.exit_code == 2
+        assert "apart by user" in refused.output
+        assert len(guard.history()) == 1
+        guard.publish({**policy, "caps": [*policy["caps"], day]})
+        found = guard.status(user=USERS[0]).caps["day"]
+        assert (found.settled, found.since) == (0, clock.now)
 
 
 def test_profiles_are_with_the_user_or_everywhere(place: Place) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from capguard.backends.redis.ledger import Ledger
 from capguard.backends.redis.store import Talk
-from capguard.ledger.commands import Backfill, PolicyInForce, Publish, Steer
+from capguard.ledger.commands import PolicyInForce, Publish, Steer
 from capguard.ledger.outcomes import Outcome, Published, Steered
 
 
@@ -22,20 +22,18 @@ class Everywhere:
             yield from ledger.carry_out(command)
         return first
 
-    def publish(self, command: Publish, parts: Sequence[Backfill | None]) -> Talk[Outcome]:
-        """A policy, with what each shard fills of its new caps."""
+    def publish(self, command: Publish) -> Talk[Outcome]:
+        assert command.backfill is None, "no step fills all shards"
         newest = yield from self._ledgers[0].carry_out(PolicyInForce())
         if isinstance(newest, Published) and newest.policy.body == command.document:
             command = command._replace(base=None)  # begun before, and not finished
-        first = yield from self._ledgers[0].carry_out(command._replace(backfill=parts[0]))
+        first = yield from self._ledgers[0].carry_out(command)
         if not isinstance(first, Published):
             return first
         replayed = first.replayed
-        for ledger, part in zip(self._ledgers[1:], parts[1:], strict=True):
-            outcome = yield from ledger.steerings.copy(first.policy, part)
-            if not isinstance(outcome, Published):
-                return outcome
-            replayed = replayed and outcome.replayed
+        for ledger in self._ledgers[1:]:
+            copied = yield from ledger.steerings.copy(first.policy)
+            replayed = replayed and copied.replayed
         return first._replace(replayed=replayed)
 
     def caught_up(self, shard: int) -> Talk[bool]:
@@ -43,5 +41,5 @@ class Everywhere:
         newest = yield from self._ledgers[0].carry_out(PolicyInForce())
         if not isinstance(newest, Published):
             return False
-        yield from self._ledgers[shard].steerings.copy(newest.policy, None)
+        yield from self._ledgers[shard].steerings.copy(newest.policy)
         return True

@@ -82,11 +82,6 @@ class Merging:
         self._keep(_key(page, lines[-1].seq if lines else page.after), place)
         return Lines(tuple(lines), place.now_ms)
 
-    def given(self, page: Journal) -> Mapping[int, int] | None:
-        """Which entry of each shard a reader was given last who asks for this page; None where nobody does."""
-        place = self._places.get(_key(page, page.after))
-        return None if place is None else place.given
-
     def _found(self, after: int, shards: Sequence[int]) -> Talk[Place]:
         seq, own = divmod(after, len(self._ledgers))
         places = {shard: seq if shard == own else 0 for shard in shards}

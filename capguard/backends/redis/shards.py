@@ -24,7 +24,6 @@ from capguard.backends.redis.store import Talk
 from capguard.ledger.caps import Leg, MeterState
 from capguard.ledger.commands import (
     Alerts,
-    Backfill,
     Check,
     Command,
     Extend,
@@ -97,7 +96,7 @@ class Sharded:
             Look: self._look,
             Steer: self._steer,
             Profile: self._profile,
-            Publish: self._publish,
+            Publish: self._everywhere.publish,
             Journal: self._journal,
             Refusals: lambda page: self._rows(page, RefusalCounts),
             Alerts: lambda page: self._rows(page, AlertRows),
@@ -213,27 +212,6 @@ class Sharded:
 
     def _profile(self, command: Profile) -> Talk[Outcome]:
         return (yield from self._ledgers[shard_of(command.user) if self._by == "user" else 0].carry_out(command))
-
-    def _publish(self, command: Publish) -> Talk[Outcome]:
-        fill = command.backfill
-        if fill is None:
-            return (yield from self._everywhere.publish(command, [None] * SHARDS))
-        given = self._merging.given(Journal(fill.last, since_ms=fill.since_ms))
-        if given is None:  # nobody knows any more how far each shard was folded
-            return Stale(0)
-        return (yield from self._everywhere.publish(command, self._parts(fill, given)))
-
-    def _parts(self, fill: Backfill, given: Mapping[int, int]) -> list[Backfill | None]:
-        """What each shard fills, up to the last entry of it that was folded."""
-        groups = self._grouped(fill.legs)
-        return [
-            fill._replace(
-                last=given[shard],
-                legs=tuple([fill.legs[place] for place in groups.get(shard, ())]),
-                shares=tuple([fill.shares[place] for place in groups.get(shard, ())]),
-            )
-            for shard in range(SHARDS)
-        ]
 
     def _journal(self, command: Journal) -> Talk[Outcome]:
         alone = self._by == "user" and command.user is not None

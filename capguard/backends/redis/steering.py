@@ -62,16 +62,14 @@ class Steerings:
                 return Published(after)
         raise BackendUnavailable(f"the policy was changed by others {MOST_TRIES} times meanwhile")
 
-    def copy(self, policy: Revised, fill: Backfill | None) -> Talk[Outcome]:
+    def copy(self, policy: Revised) -> Talk[Published]:
         """Put in force what another shard has, under its revision, unless this one has it or a newer one."""
         for _ in range(MOST_TRIES):
             reply = yield from self._fetch()
             before = wire.read_policy(reply[8])
             if before.revision >= policy.revision:
                 return Published(before, replayed=True)
-            if fill is not None and (yield from self._is_overtaken(fill)):
-                return Stale(reply[3])
-            if (yield from self._put(before, policy, fill, reply[1])):
+            if (yield from self._put(before, policy, None, reply[1])):
                 return Published(policy)
         raise BackendUnavailable(f"the policy was changed by others {MOST_TRIES} times meanwhile")
 
