@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -43,6 +43,8 @@ POLICY: dict[str, Any] = {
 }
 BEGIN = datetime(2026, 3, 2, 9, tzinfo=UTC)
 USERS = [f"user {number}" for number in range(12)]
+FIRST, LATE = (next(f"user {n}" for n in range(999) if shard_of(f"user {n}") == shard) for shard in (0, 55))
+"""Users of the first shard and of one of the last ones."""
 
 
 @pytest.fixture
@@ -286,6 +288,144 @@ def test_profiles_are_with_the_user_or_everywhere(place: Place) -> None:
         guard.assign(user="u1", plan="none")
         for team in ("red", "green", "blue"):
             guard.reserve(user="u1", team=team, cost=2)
+
+
+BY_TEAM: dict[str, Any] = {
+    "caps": [{"id": "t", "per": ["team", "user"], "limit": 5}],
+    "failure": {"backend": "closed", "deadline": 10},
+}
+TEAMS = [next(f"t{n}" for n in range(999) if shard_of(f"t{n}") == shard) for shard in (0, 5, 55)]
+"""Of the first shard, of an early and of a late one."""
+
+
+def before(guard: Guard, shard: int, act: Callable[[], object]) -> None:
+    """Do this once, before the next command that a Guard sends to a shard."""
+    client: Any = guard._backend.backend._client
+    send, part = client.send, f"{{default/{shard}}}"
+
+    def sending(words: Sequence[Any]) -> Any:
+        if any(part in str(word) for word in words):
+            client.send = send
+            act()
+        return send(words)
+
+    client.send = sending
+
+
+class Dies(BaseException):
+    """What a process does that is killed."""
+
+
+def dies() -> None:
+    raise Dies
+
+
+def profiles_of(server: Server, user: str) -> set[bytes]:
+    """What the shards have of a user: one thing, where they agree."""
+    keys = [Keys("default" if n == 0 else f"default/{n}").users for n in range(SHARDS)]
+    return {server.client().hget(key, user) or b"" for key in keys}
+
+
+def test_two_overrides_at_once_end_equal(server: Server) -> None:
+    """The first shard says which one is the newer: that holds in all of them, for whoever comes."""
+    with sharded(server.url, "team", policy=BY_TEAM) as first, sharded(server.url, "team", policy=BY_TEAM) as second:
+        first.status(user="u"), second.status(user="u")
+        before(first, 30, lambda: second.override(user="u", cap="t", limit=1))
+        first.override(user="u", cap="t", limit=4)
+        (profile,) = profiles_of(server, "u")
+        assert profile.startswith(b"2:")
+        for teams in (TEAMS, TEAMS[::-1]):
+            with sharded(server.url, "team", policy=BY_TEAM) as other:
+                for team in teams:
+                    with pytest.raises(CapExceeded):
+                        other.reserve(user="u", team=team, cost=3)
+        assert [line.detail.split(",")[0] for line in first.log() if line.kind == "policy"] == [
+            "override: limit 4 (revision 1)",
+            "override: limit 1 (revision 2)",
+        ]
+
+
+@pytest.mark.parametrize("verb", ["reserve", "check"])
+def test_an_override_that_came_to_some_shards_only(server: Server, verb: str) -> None:
+    """Its process dies half way: whoever knows of it brings it to a shard that it meets; so does saying it again."""
+    with sharded(server.url, "team", policy=BY_TEAM) as dying, sharded(server.url, "team", policy=BY_TEAM) as guard:
+        dying.status(user="u")
+        before(dying, 30, dies)
+        with pytest.raises(Dies):
+            dying.override(user="u", cap="t", limit=1)
+        refused = [_refused(guard, verb, user="u", team=team, cost=2) for team in (*TEAMS, *TEAMS[::-1])]
+        assert refused == [True] * 6
+        guard.override(user="u", cap="t", limit=1)
+        assert len(profiles_of(server, "u")) == 1
+
+
+def _refused(guard: Guard, verb: str, **call: Any) -> bool:
+    try:
+        return not getattr(guard, verb)(**call)
+    except CapExceeded:
+        return True
+
+
+def test_copies_of_a_profile_are_made_anew_from_the_journals(server: Server, tmp_path: Path) -> None:
+    """A shard that one change has passed by has the whole profile in the entry of the next one."""
+    url, journal = f"{server.url}?shard_by=team", tmp_path / "journal.db"
+    with sharded(server.url, "team", policy=BY_TEAM) as guard, sharded(server.url, "team", policy=BY_TEAM) as dying:
+        dying.status(user="u")
+        before(dying, 30, dies)
+        with pytest.raises(Dies):
+            dying.override(user="u", cap="t", limit=1)
+        guard.override(user="u", caps=[Cap(id="r", per=["team", "user"], unit="requests", limit=1)])
+        (profile,) = profiles_of(server, "u")
+        _run("archive", "--to", str(journal), "--url", url)
+        _flush(server.client())
+        _run("recover", "--archive", str(journal), "--url", url)
+        assert profiles_of(server, "u") == {profile}
+
+
+def test_a_check_brings_a_shard_up_to_the_policy(server: Server) -> None:
+    """As a reserve does: a process that knows of a newer policy does not go back to the one that a shard has."""
+    tight = {"caps": [{"id": "m", "limit": 1}], "failure": POLICY["failure"]}
+    with sharded(server.url, initial_policy=POLICY) as dying, sharded(server.url, initial_policy=POLICY) as guard:
+        dying.status(user=FIRST), guard.status(user=FIRST)
+        before(dying, 30, lambda: before(dying, 30, dies))
+        with pytest.raises(Dies):
+            dying.publish(tight)
+        for user in (FIRST, LATE, FIRST, LATE):
+            assert not guard.check(user=user, cost=2)
+
+
+@pytest.mark.parametrize("step", ["the first contact", "a release of an unknown id", "a call that is asked again"])
+def test_alerts_of_what_expired_are_told(server: Server, clock: ManualClock, step: str) -> None:
+    """Whichever step ends a call that nobody settled tells what it crossed: once."""
+    policy = {"caps": [{"id": "m", "limit": 10}], "alerts": {"thresholds": [0.5]}, "failure": POLICY["failure"]}
+    user = FIRST if step == "the first contact" else LATE
+    with sharded(server.url, policy=policy, clock=clock) as guard:
+        guard.reserve(user=user, cost=6, ttl=60)
+    told: list[str] = []
+    if step == "the first contact":
+        clock.advance(hours=1)
+    with sharded(server.url, initial_policy=policy, clock=clock) as guard:
+        guard.on("threshold", lambda event: told.append(event.identity["user"]))
+        if step != "the first contact":
+            guard.status(user=FIRST)
+            clock.advance(hours=1)
+        if step == "a release of an unknown id":
+            guard.release("nobody knows")
+        elif step == "a call that is asked again":
+            _lags_behind(server, guard, shard_of(LATE))
+            guard.allow(user=LATE, amount="0.01")
+        guard.status(user=user)
+        assert told == [user]
+
+
+def _lags_behind(server: Server, guard: Guard, shard: int) -> None:
+    """A policy is published, and its process dies before it comes to this shard; the Guard has heard of it."""
+    with sharded(server.url, clock=guard._clock, initial_policy=POLICY) as dying:
+        dying.status(user=FIRST)
+        before(dying, shard, dies)
+        with pytest.raises(Dies):
+            dying.publish({"caps": [{"id": "m", "limit": 9}], "failure": POLICY["failure"]})
+    guard.check(user=FIRST, cost="0.01")
 
 
 def _flush(client: redis.Redis) -> None:

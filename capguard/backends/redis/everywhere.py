@@ -6,20 +6,26 @@ from collections.abc import Sequence
 
 from capguard.backends.redis.ledger import Ledger
 from capguard.backends.redis.store import Talk
-from capguard.ledger.commands import PolicyInForce, Publish, Steer
-from capguard.ledger.outcomes import Outcome, Published, Steered
+from capguard.ledger.commands import PolicyInForce, Profile, Publish, Reserve, Steer
+from capguard.ledger.outcomes import Outcome, Published, Revised, Stale, Steered
 
 
 class Everywhere:
-    """Puts things in the first shard, which decides, then in all others. One that lags is helped by who meets it."""
+    """Puts things in the first shard, which decides, then in all others, under the revision that they have there.
 
-    def __init__(self, ledgers: Sequence[Ledger]):
+    One that was left behind is helped by whoever meets it and knows better. With `profiles`, each is everywhere.
+    """
+
+    def __init__(self, ledgers: Sequence[Ledger], *, profiles: bool):
         self._ledgers = ledgers
+        self._profiles = profiles
 
     def steer(self, command: Steer) -> Talk[Outcome]:
         first = yield from self._ledgers[0].carry_out(command)
-        for ledger in self._ledgers[1:] if isinstance(first, Steered) else ():
-            yield from ledger.carry_out(command)
+        if not isinstance(first, Steered):
+            return first
+        for ledger in self._ledgers[1:]:
+            yield from ledger.steerings.copy_profile(command.user, first.profile)
         return first
 
     def publish(self, command: Publish) -> Talk[Outcome]:
@@ -32,14 +38,27 @@ class Everywhere:
             return first
         replayed = first.replayed
         for ledger in self._ledgers[1:]:
-            copied = yield from ledger.steerings.copy(first.policy)
+            copied = yield from ledger.steerings.copy_policy(first.policy)
             replayed = replayed and copied.replayed
         return first._replace(replayed=replayed)
 
-    def caught_up(self, shard: int) -> Talk[bool]:
-        """Bring a shard up to the policy of the first one, where there is one."""
-        newest = yield from self._ledgers[0].carry_out(PolicyInForce())
-        if not isinstance(newest, Published):
-            return False
-        yield from self._ledgers[shard].steerings.copy(newest.policy)
-        return True
+    def caught_up(self, shard: int, command: Reserve, said: Stale) -> Talk[bool]:
+        """Bring a shard up to the first one in what it has older than its caller. Whether there was anything."""
+        old_policy = _is_older(said.policy, command.policy)
+        old_profile = self._profiles and _is_older(said.profile, command.profile)
+        copies = self._ledgers[shard].steerings
+        if old_policy:
+            newest = yield from self._ledgers[0].carry_out(PolicyInForce())
+            if isinstance(newest, Published):
+                yield from copies.copy_policy(newest.policy)
+        if old_profile:
+            user = command.identity["user"]
+            found = yield from self._ledgers[0].carry_out(Profile(user))
+            assert isinstance(found, Steered)
+            yield from copies.copy_profile(user, found.profile)
+        return old_policy or old_profile
+
+
+def _is_older(found: Revised | None, known: int | None) -> bool:
+    """Whether a shard answers with an older revision than the one that the caller has."""
+    return found is not None and known is not None and found.revision < known

@@ -21,6 +21,7 @@ from capguard.backends.redis.ledger import Ledger
 from capguard.backends.redis.merging import Merging, number_of
 from capguard.backends.redis.restoring import Restored
 from capguard.backends.redis.store import Talk
+from capguard.backends.redis.talks import with_crossed
 from capguard.ledger.caps import Leg, MeterState
 from capguard.ledger.commands import (
     Alerts,
@@ -30,6 +31,7 @@ from capguard.ledger.commands import (
     Fetch,
     Journal,
     Look,
+    PolicyInForce,
     Profile,
     Publish,
     Refusals,
@@ -50,7 +52,7 @@ from capguard.ledger.outcomes import (
     Meters,
     Outcome,
     RefusalCounts,
-    Revised,
+    Released,
     Settled,
     Stale,
     Unknown,
@@ -83,12 +85,12 @@ class Sharded:
             for shard in range(SHARDS)
         ]
         self._merging = Merging(self._ledgers)
-        self._everywhere = Everywhere(self._ledgers)
+        self._everywhere = Everywhere(self._ledgers, profiles=shard_by != "user")
         self._places: OrderedDict[str, int] = OrderedDict()
         self._met = False
         self._talks: Mapping[type, Callable[[Any], Talk[Outcome]]] = {
             Reserve: self._reserve,
-            Check: self._check,
+            Check: lambda check: self._deciding(check, check.reserve),
             Settle: self._by_id,
             Release: self._release,
             Extend: self._by_id,
@@ -106,7 +108,7 @@ class Sharded:
     def carry_out(self, command: Command) -> Talk[Outcome]:
         """One command, in its shard; what is of no shard, in the first. Raises BackendUnavailable."""
         if not self._met:  # the first one says whether all are as this URL has it
-            yield from self._ledgers[0].carry_out(Look(()))
+            yield from self._ledgers[0].carry_out(PolicyInForce())
             self._met = True
         talk: Callable[[Any], Talk[Outcome]] = self._talks.get(type(command), self._ledgers[0].carry_out)
         return (yield from talk(command))
@@ -153,13 +155,15 @@ class Sharded:
     def _reserve(self, command: Reserve) -> Talk[Outcome]:
         shard = shard_of(command.identity.get(self._by))
         self._remember(command.id, shard)
-        outcome = yield from self._ledgers[shard].carry_out(command)
-        if _lags(outcome, command) and (yield from self._everywhere.caught_up(shard)):
-            outcome = yield from self._ledgers[shard].carry_out(command)
-        return _numbered(outcome, shard)
+        return _numbered((yield from self._deciding(command, command)), shard)
 
-    def _check(self, command: Check) -> Talk[Outcome]:
-        return (yield from self._ledgers[shard_of(command.reserve.identity.get(self._by))].carry_out(command))
+    def _deciding(self, command: Reserve | Check, reserve: Reserve) -> Talk[Outcome]:
+        """Ask the shard of a call; once more where it had to be brought up to what the caller knows."""
+        shard = shard_of(reserve.identity.get(self._by))
+        outcome = yield from self._ledgers[shard].carry_out(command)
+        if not isinstance(outcome, Stale) or not (yield from self._everywhere.caught_up(shard, reserve, outcome)):
+            return outcome
+        return with_crossed(outcome.crossed, (yield from self._ledgers[shard].carry_out(command)))
 
     def _by_id(self, command: Settle | Extend | Fetch) -> Talk[Outcome]:
         shard = yield from self._found(command.id)
@@ -171,9 +175,13 @@ class Sharded:
         shard = yield from self._found(command.id)
         if shard is not None:
             return (yield from self._ledgers[shard].carry_out(command))
+        done: list[Released] = []
         for ledger in self._ledgers:  # its reserve may come late, to any of them
             outcome = yield from ledger.carry_out(command)
-        return outcome
+            assert isinstance(outcome, Released)
+            done.append(outcome)
+        crossed = tuple([crossing for each in done for crossing in each.crossed])
+        return Released(command.id, any(each.changed for each in done), crossed)
 
     def _found(self, id: str) -> Talk[int | None]:
         """The shard of a call; None where no shard remembers it."""
@@ -250,12 +258,6 @@ def shard_of(name: str | None) -> int:
 
 def _file_of(archive: Path, shard: int) -> Path:
     return archive if shard == 0 else archive.with_name(f"{archive.stem}-{shard}{archive.suffix}")
-
-
-def _lags(outcome: Outcome, command: Reserve) -> bool:
-    """Whether a shard answers with an older policy than the one that the caller has."""
-    policy: Revised | None = outcome.policy if isinstance(outcome, Stale) else None
-    return policy is not None and command.policy is not None and policy.revision < command.policy
 
 
 def _numbered(outcome: Outcome, shard: int) -> Outcome:
