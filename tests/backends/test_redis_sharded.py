@@ -458,6 +458,39 @@ def test_lost_shards_are_noticed_and_made_anew(
         assert len(list(guard.entries())) == len(USERS)
 
 
+def test_a_shard_that_vanished_is_not_begun_anew(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor by a process that has seen nothing of it, on another host: whoever it counted is refused, others are not."""
+    url = f"{server.url}?shard_by=user"
+    with sharded(server.url) as guard:
+        guard.allow(user=USERS[0], amount=2)
+    client = server.client()
+    _one_shard(client)
+    for number in range(2):
+        monkeypatch.setenv("CAPGUARD_STATE", str(tmp_path / f"host {number}"))
+        with sharded(server.url) as other:
+            for _ in range(2):
+                with pytest.raises(BackendUnavailable, match="holds no ledger: state was lost"):
+                    other.reserve(user=USERS[0], cost=1)
+            other.allow(user=USERS[1], amount=1)
+    refused = CliRunner().invoke(app, ["archive", "--to", str(tmp_path / "journal.db"), "--url", url])
+    assert "state was lost" in refused.output
+    assert not client.keys(f"cg1:{{default/{shard_of(USERS[0])}}}:*")
+    _run("recover", "--accept-loss", "--url", url)
+    with sharded(server.url) as guard:
+        guard.reserve(user=USERS[0], cost=5)
+
+
+def test_a_weak_server_is_warned_of_once(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    """Not once for every shard that is on it."""
+    server.client().config_set("appendonly", "no")
+    with sharded(server.url) as guard:
+        for user in USERS:
+            guard.allow(user=user, amount=1)
+    assert len([record for record in caplog.records if "appendonly" in record.message]) == 1
+
+
 def _run(*words: str) -> None:
     found = CliRunner().invoke(app, [*words])
     assert found.exit_code == 0, found.output

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from capguard.backends.redis.ledger import Ledger
-from capguard.backends.redis.store import Talk
+from capguard.backends.redis.store import Talk, answered
 from capguard.ledger.commands import PolicyInForce, Profile, Publish, Reserve, Steer
 from capguard.ledger.outcomes import Outcome, Published, Revised, Stale, Steered
+
+_READY = "ready"
+"""The field of the first shard's meta that says that all were begun."""
 
 
 class Everywhere:
@@ -19,6 +22,22 @@ class Everywhere:
     def __init__(self, ledgers: Sequence[Ledger], *, profiles: bool):
         self._ledgers = ledgers
         self._profiles = profiles
+
+    def meet(self) -> Talk[None]:
+        """Open the first shard, which says whether all are as this URL has them, and whether all were begun.
+
+        Where they were, one that is not there was lost. Where not, each is begun now: none later, when it is used.
+        """
+        first, *others = self._ledgers
+        yield from first.carry_out(PolicyInForce())
+        begun = answered((yield ("HGET", first.meta, _READY)))
+        for ledger in others:
+            if begun:
+                ledger.expect()
+            else:
+                yield from ledger.carry_out(PolicyInForce())
+        if not begun:
+            answered((yield ("HSET", first.meta, _READY, 1)))
 
     def steer(self, command: Steer) -> Talk[Outcome]:
         first = yield from self._ledgers[0].carry_out(command)

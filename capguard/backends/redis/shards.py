@@ -31,7 +31,6 @@ from capguard.ledger.commands import (
     Fetch,
     Journal,
     Look,
-    PolicyInForce,
     Profile,
     Publish,
     Refusals,
@@ -72,7 +71,7 @@ class Sharded:
     """As `Ledger`, on the shards of a namespace by the field `shard_by` of the identity."""
 
     def __init__(self, namespace: str, clock: Clock, shard_by: str, *, strict: bool, archive: Path | None):
-        layout = f"{shard_by}/{SHARDS}"
+        layout, warned = f"{shard_by}/{SHARDS}", set[str]()
         self._by = shard_by
         self._ledgers = [
             Ledger(
@@ -81,6 +80,7 @@ class Sharded:
                 strict=strict,
                 archive=None if archive is None else _file_of(archive, shard),
                 layout=layout,
+                warned=warned,
             )
             for shard in range(SHARDS)
         ]
@@ -107,8 +107,8 @@ class Sharded:
 
     def carry_out(self, command: Command) -> Talk[Outcome]:
         """One command, in its shard; what is of no shard, in the first. Raises BackendUnavailable."""
-        if not self._met:  # the first one says whether all are as this URL has it
-            yield from self._ledgers[0].carry_out(PolicyInForce())
+        if not self._met:
+            yield from self._everywhere.meet()
             self._met = True
         talk: Callable[[Any], Talk[Outcome]] = self._talks.get(type(command), self._ledgers[0].carry_out)
         return (yield from talk(command))
