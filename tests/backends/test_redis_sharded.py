@@ -16,9 +16,12 @@ from redis.crc import key_slot
 from typer.testing import CliRunner
 
 from capguard import BackendUnavailable, Cap, CapExceeded, Guard, IdempotencyMismatch, PolicyError, identify
+from capguard.backends.redis import RedisBackend
 from capguard.backends.redis.keys import Keys
 from capguard.backends.redis.shards import SHARDS, shard_of
 from capguard.cli.app import app
+from capguard.ledger.commands import Journal
+from capguard.ledger.outcomes import Lines
 from capguard.testing import ManualClock
 from capguard.testing.proxy import Proxy
 from tests.backends.redis_place import Place
@@ -125,13 +128,106 @@ def test_the_journal_goes_on_for_a_reader_that_nobody_knows(place: Place, clock:
     """Pages in order, each entry once: from where any entry stands, also by a process that has read none before."""
     with sharded(place.server.url, namespace=place.namespace, clock=clock) as guard:
         for number in range(40):
-            clock.advance(seconds=number % 3)
+            clock.advance(seconds=6 + number % 3)
             guard.allow(user=USERS[number % 12], amount="0.01")
         numbers = [entry.seq for entry in guard.entries()]
         assert len(set(numbers)) == 40
         for place_of in (0, 7, 20, 39):
             with sharded(place.server.url, namespace=place.namespace, clock=clock) as other:
                 assert [entry.seq for entry in other.entries(after=numbers[place_of])] == numbers[place_of + 1 :]
+
+
+def test_what_came_in_while_a_reader_read_is_not_lost(server: Server, clock: ManualClock) -> None:
+    """A reader that goes on in another process gets what was late in a shard that it had passed."""
+    with sharded(server.url, clock=clock) as writer, sharded(server.url, clock=clock) as reader:
+        reader.status(user=FIRST)
+
+        def act() -> None:
+            for id, user in (("early", FIRST), ("late", LATE)):
+                clock.advance(milliseconds=5)
+                writer.allow(user=user, amount="0.1", id=id)
+
+        before(reader, shard_of(LATE), act)
+        read = list(reader.entries())
+        assert [entry.id for entry in read] == ["late"]
+        with sharded(server.url, clock=clock) as other:
+            again = list(other.entries(after=read[-1].seq))
+        assert [entry.id for entry in again] == ["early"]
+        assert [entry.seq for entry in reader.entries()] == [again[0].seq, read[0].seq]
+
+
+def test_the_clocks_of_masters_are_apart(server: Server, clock: ManualClock) -> None:
+    """What is written behind by a master whose clock is some seconds back comes too."""
+    with sharded(server.url, clock=clock) as writer:
+        writer.allow(user=LATE, amount="0.1", id="ahead")
+        (ahead,) = writer.entries()
+        clock.advance(seconds=-4)
+        writer.allow(user=FIRST, amount="0.1", id="back")
+    with sharded(server.url, clock=clock) as other:
+        assert [entry.id for entry in other.entries(after=ahead.seq)] == ["back"]
+
+
+def test_a_reader_that_is_forgotten_at_each_page_gets_on(place: Place, clock: ManualClock) -> None:
+    """However many entries there are within the seconds that are given again: every page ends with a later one."""
+    with sharded(place.server.url, namespace=place.namespace, clock=clock) as guard:
+        for number in range(60):
+            clock.advance(milliseconds=10)
+            guard.allow(user=USERS[number % 12], amount="0.01")
+        numbers = [entry.seq for entry in guard.entries()]
+    read: list[int] = []
+    page = Journal(limit=10)
+    for _ in range(6):
+        found = place.open(clock, shard_by="user").execute(page)
+        assert isinstance(found, Lines)
+        read += [line.seq for line in found.lines]
+        page = page._replace(after=read[-1])
+    assert set(read) == set(numbers)
+    assert page.after == numbers[-1]
+
+
+@pytest.mark.parametrize("since", [False, True])
+def test_a_reader_is_sent_each_entry_once(server: Server, clock: ManualClock, since: bool) -> None:
+    """Not some hundreds again for every few; where it begins is looked for once in each shard."""
+    policy = {"caps": [{"id": "m", "limit": 9}], "failure": POLICY["failure"]}
+    with sharded(server.url, policy=policy, clock=clock) as guard:
+        for number in range(300):
+            clock.advance(milliseconds=10)
+            guard.allow(user=USERS[number % 6], amount="0.01")
+    with sharded(server.url, clock=clock) as reader:
+        reader.status(user=FIRST)
+        sent: list[int] = []
+        client: Any = reader._backend.backend._client
+        send = client.send
+
+        def counting(words: Sequence[Any]) -> Any:
+            reply = send(words)
+            if isinstance(reply, list) and reply[0] == b"range":
+                sent.append(len(reply[3]))
+            return reply
+
+        client.send = counting
+        begin = clock.now - timedelta(seconds=2) if since else None
+        read = len(list(reader.entries(since=begin)))
+        assert read == (201 if since else 300)
+        searched = 6 * 8 + SHARDS if since else 0  # of 50 entries each, and the newest of all
+        assert sum(sent) <= read + searched
+        assert len(sent) <= SHARDS + 6 * 4 + searched
+
+
+def test_an_entry_that_was_archived_since(server: Server, tmp_path: Path, clock: ManualClock) -> None:
+    """A reader that stopped there gets everything that it has not, from shards too that went on before that one did."""
+    with sharded(server.url, clock=clock) as guard:
+        guard.allow(user=LATE, amount="0.1", id="read")
+        (read,) = guard.entries()
+        for day in range(3):
+            clock.advance(days=1)
+            guard.allow(user=FIRST, amount="0.1", id=f"day {day}")
+        guard.allow(user=LATE, amount="0.1", id="next")
+        RedisBackend(server.url, shard_by="user", clock=clock, deadline=10).archive(tmp_path / "journal.db")
+    for archive in ("", f"&archive={tmp_path / 'journal.db'}"):
+        with Guard(f"{server.url}?shard_by=user&deadline=10{archive}", policy=POLICY, clock=clock) as other:
+            assert read.id in [entry.id for entry in other.entries()] or not archive
+            assert [entry.id for entry in other.entries(after=read.seq)] == ["day 0", "day 1", "day 2", "next"]
 
 
 @pytest.mark.parametrize(
