@@ -18,9 +18,9 @@ from typer.testing import CliRunner
 from capguard import BackendUnavailable, Cap, CapExceeded, Guard, IdempotencyMismatch, PolicyError, identify
 from capguard.backends.redis import RedisBackend
 from capguard.backends.redis.keys import Keys
-from capguard.backends.redis.shards import SHARDS, shard_of
 from capguard.cli.app import app
 from capguard.ledger.commands import Journal
+from capguard.ledger.ids import SHARDS, shard_of
 from capguard.ledger.outcomes import Lines
 from capguard.testing import ManualClock
 from capguard.testing.proxy import Proxy
@@ -310,6 +310,19 @@ def test_a_call_is_ended_by_whoever_has_its_id(place: Place) -> None:
         with pytest.raises(IdempotencyMismatch):
             guard.reserve(user="u1", cost=1, id="late")
         assert guard.verify()
+
+
+@pytest.mark.parametrize(("by", "named"), [("user", {"user": LATE}), ("team", {"user": FIRST, "team": LATE})])
+def test_a_minted_id_says_where_its_call_is(server: Server, by: str, named: dict[str, str]) -> None:
+    """It is ended in a process that did not make it without being looked for in other shards."""
+    policy = {"caps": [{"id": "m", "per": [by], "limit": 9}], "failure": POLICY["failure"]}
+    with sharded(server.url, by, policy=policy) as guard, sharded(server.url, by, policy=policy) as other:
+        other.status(**named)
+        made = guard.reserve(**named, cost=1)
+        before(other, 5, dies)
+        assert other.settle(made.id, cost=1).cost == 1
+        with pytest.raises(Dies):  # of an id that a caller made up nobody knows
+            other.settle("of a caller", cost=1)
 
 
 def test_fifty_at_once_with_room_for_four(place: Place) -> None:

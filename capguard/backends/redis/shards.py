@@ -9,8 +9,6 @@ from __future__ import annotations
 import json
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import lru_cache
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -40,6 +38,7 @@ from capguard.ledger.commands import (
     Steer,
     Verify,
 )
+from capguard.ledger.ids import SHARDS, minted_shard, shard_of
 from capguard.ledger.outcomes import (
     AlertRows,
     Crossing,
@@ -59,9 +58,6 @@ from capguard.ledger.outcomes import (
 )
 
 T = TypeVar("T", RefusalCounts, AlertRows)
-
-SHARDS = 64
-"""How many there are, for good: where an identity is follows from it."""
 
 REMEMBERED = 65_536
 """Calls whose shard a process remembers; that of another one is looked for in all of them."""
@@ -184,11 +180,12 @@ class Sharded:
         return Released(command.id, any(each.changed for each in done), crossed)
 
     def _found(self, id: str) -> Talk[int | None]:
-        """The shard of a call; None where no shard remembers it."""
-        if id in self._places:
-            return self._places[id]
-        for shard, ledger in enumerate(self._ledgers):
-            if isinstance((yield from ledger.carry_out(Fetch(id))), Found):
+        """The shard of a call, first where its id says; None where no shard remembers it."""
+        if (known := self._places.get(id)) is not None:
+            return known
+        likely = minted_shard(id)
+        for shard in sorted(range(SHARDS), key=lambda shard: shard != likely):
+            if isinstance((yield from self._ledgers[shard].carry_out(Fetch(id))), Found):
                 self._remember(id, shard)
                 return shard
         return None
@@ -248,12 +245,6 @@ class Sharded:
         self._places[id] = shard
         while len(self._places) > REMEMBERED:
             self._places.popitem(last=False)
-
-
-@lru_cache(maxsize=16384)
-def shard_of(name: str | None) -> int:
-    """The shard of an identity; those without a name are together."""
-    return blake2b((name or "").encode(), digest_size=4).digest()[3] % SHARDS
 
 
 def _file_of(archive: Path, shard: int) -> Path:
