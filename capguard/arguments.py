@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple, TypedDict
 
 from capguard.identity import Box, Identity, checked_name, context, identity_of
 from capguard.ledger import units
-from capguard.ledger.ids import minted
+from capguard.ledger.ids import minted, shard_of
 from capguard.policy.document import Cap
 from capguard.pricing.names import bare
 from capguard.pricing.price import SERVICES
@@ -105,11 +105,17 @@ class Request(NamedTuple):
 
 
 def read_request(
-    arguments: Mapping[str, Any], *, rewritable: bool = True, draws: bool = False, now_ms: int | None = None
+    arguments: Mapping[str, Any],
+    *,
+    rewritable: bool = True,
+    draws: bool = False,
+    now_ms: int | None = None,
+    shard_by: str = "",
 ) -> Request:
     """Check the arguments of one call and complete its identity from the context. Raises ValueError, TypeError.
 
-    An id that is minted carries `now_ms`, by default the time of the system. `draws`: the call asks for images.
+    An id that is minted carries `now_ms`, by default the time of the system, and where the books are apart the shard.
+    `draws`: the call asks for images.
     """
     if unknown := arguments.keys() - _ARGUMENTS:
         allowed = ", ".join(CallArgs.__annotations__)
@@ -125,7 +131,9 @@ def read_request(
         raise ValueError("a call needs a model, or messages, prompt or input, or a cost, usage or amount")
     given = arguments.get("id")
     return Request(
-        id=mint_id(now_ms) if given is None else checked_id(given),
+        id=mint_id(now_ms, shard_of(getattr(identity, shard_by)) if shard_by else None)
+        if given is None
+        else checked_id(given),
         fingerprint="" if given is None else fingerprint(arguments, identity),
         identity=identity,
         model=model,
@@ -158,9 +166,9 @@ def read_identity(arguments: Mapping[str, Any], box: Box | None = None) -> Ident
     return Identity(**named).over(inherited) if named else inherited
 
 
-def mint_id(now_ms: int | None = None) -> str:
-    """A new id that carries `now_ms`, by default the time of the system."""
-    return minted(time.time_ns() // 1_000_000 if now_ms is None else now_ms, os.urandom(10))
+def mint_id(now_ms: int | None = None, shard: int | None = None) -> str:
+    """A new id that carries `now_ms`, by default the time of the system, and a shard."""
+    return minted(time.time_ns() // 1_000_000 if now_ms is None else now_ms, os.urandom(10), shard)
 
 
 def checked_id(value: object) -> str:

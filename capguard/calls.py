@@ -90,7 +90,7 @@ class Calls(Reserving):
         return self._decided(*await self._arun(self._reserving(self._asked(call), book=True)))
 
     def _asked(self, call: CallArgs) -> Request:
-        return read_request(call, now_ms=self._clock())
+        return read_request(call, now_ms=self._clock(), shard_by=self._knowledge.shard_by)
 
     async def aexhausted(self, **identity: Unpack[IdentityArgs]) -> tuple[Refusal, ...]:
         """The block caps that would refuse any call of an identity now, however small: those that are spent."""

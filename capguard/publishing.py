@@ -30,11 +30,17 @@ def publication(
     return Publish(dump_policy(accepted(policy, shard_by)), base, by, why)
 
 
-def publishing(command: Publish, clock: Clock, *, backfill: bool) -> Flow[Outcome]:
+def publishing(command: Publish, clock: Clock, *, backfill: bool, shard_by: str) -> Flow[Outcome]:
     """Publish; with `backfill`, caps that the policy in force does not have begin with what the journal says of them.
 
-    What is booked meanwhile is folded in, until nothing is. Raises BackendUnavailable where that never comes.
+    What is booked meanwhile is folded in, until nothing is. Raises BackendUnavailable where that never comes, and
+    ValueError for a `backfill` of books that are apart: no step fills the meters of all shards at once.
     """
+    if backfill and shard_by:
+        raise ValueError(
+            f"backfill: the books are apart by {shard_by}, and no step fills all of them; allowed: publish without it:"
+            " caps that are new begin at 0, and `since` in their status says from when they count"
+        )
     found = yield PolicyInForce()
     before = found.policy if isinstance(found, Published) else NEVER
     command = command._replace(since=_since(before, command, clock(), backfill=backfill))

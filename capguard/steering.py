@@ -95,7 +95,7 @@ class Steering(Driver):
         With `base`, only if that is still the revision in force. With `backfill`, caps that are new begin with what was
         booked in their current period, by the journal, instead of at 0; calls in flight do not count on them. Raises
         PolicyError for a policy that is refused, and in a process whose Guard was given `policy=`, which is the truth
-        there.
+        there; ValueError for a `backfill` of a ledger that is sharded.
         """
         return self._run(self._publishing(policy, base, backfill, by, why))
 
@@ -197,8 +197,9 @@ class Steering(Driver):
                 "this Guard was given policy=, which is the truth for its process; to steer policies live, make it"
                 " without policy= (initial_policy= publishes the first one) and publish"
             )
-        command = publication(policy, base, by, why, self._knowledge.shard_by)
-        outcome = yield from publishing(command, self._clock, backfill=backfill)
+        apart = self._knowledge.shard_by
+        command = publication(policy, base, by, why, apart)
+        outcome = yield from publishing(command, self._clock, backfill=backfill, shard_by=apart)
         if not isinstance(outcome, Published):
             raise answers.refused(outcome)
         self._knowledge.learn_policy(outcome.policy)

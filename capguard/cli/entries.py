@@ -29,6 +29,7 @@ class Kind(StrEnum):
     override = "override"
     clear_override = "clear_override"
     assign = "assign"
+    profile = "profile"
     publish = "publish"
 
 

@@ -52,7 +52,7 @@ def push(
         raise typer.Exit(exits.NO) from None
     try:
         command = publication(policy, base, whoever(by), why)
-        outcome = drive(publishing(command, system_clock, backfill=backfill), backend)
+        outcome = drive(publishing(command, system_clock, backfill=backfill, shard_by=backend.shard_by), backend)
     finally:
         backend.close()
     if isinstance(outcome, Superseded):

@@ -129,10 +129,16 @@ def _assign(before: Mapping[str, Any], change: Mapping[str, Any], _now_ms: int) 
     return {**before, "plan": change["plan"]}
 
 
+def _profile(_before: Mapping[str, Any], change: Mapping[str, Any], _now_ms: int) -> Body:
+    """All of it, as it was decided elsewhere."""
+    return dict(change)
+
+
 _CHANGES: Mapping[str, Callable[[Mapping[str, Any], Mapping[str, Any], int], Body | Mismatch | Unknown]] = {
     "grant": _grant,
     "revoke": _revoke,
     "override": _override,
     "clear_override": _clear_override,
     "assign": _assign,
+    "profile": _profile,
 }

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,9 +16,12 @@ from redis.crc import key_slot
 from typer.testing import CliRunner
 
 from capguard import BackendUnavailable, Cap, CapExceeded, Guard, IdempotencyMismatch, PolicyError, identify
+from capguard.backends.redis import RedisBackend
 from capguard.backends.redis.keys import Keys
-from capguard.backends.redis.shards import SHARDS, shard_of
 from capguard.cli.app import app
+from capguard.ledger.commands import Journal
+from capguard.ledger.ids import SHARDS, shard_of
+from capguard.ledger.outcomes import Lines
 from capguard.testing import ManualClock
 from capguard.testing.proxy import Proxy
 from tests.backends.redis_place import Place
@@ -42,6 +46,8 @@ POLICY: dict[str, Any] = {
 }
 BEGIN = datetime(2026, 3, 2, 9, tzinfo=UTC)
 USERS = [f"user {number}" for number in range(12)]
+FIRST, LATE = (next(f"user {n}" for n in range(999) if shard_of(f"user {n}") == shard) for shard in (0, 55))
+"""Users of the first shard and of one of the last ones."""
 
 
 @pytest.fixture
@@ -122,13 +128,106 @@ def test_the_journal_goes_on_for_a_reader_that_nobody_knows(place: Place, clock:
     """Pages in order, each entry once: from where any entry stands, also by a process that has read none before."""
     with sharded(place.server.url, namespace=place.namespace, clock=clock) as guard:
         for number in range(40):
-            clock.advance(seconds=number % 3)
+            clock.advance(seconds=6 + number % 3)
             guard.allow(user=USERS[number % 12], amount="0.01")
         numbers = [entry.seq for entry in guard.entries()]
         assert len(set(numbers)) == 40
         for place_of in (0, 7, 20, 39):
             with sharded(place.server.url, namespace=place.namespace, clock=clock) as other:
                 assert [entry.seq for entry in other.entries(after=numbers[place_of])] == numbers[place_of + 1 :]
+
+
+def test_what_came_in_while_a_reader_read_is_not_lost(server: Server, clock: ManualClock) -> None:
+    """A reader that goes on in another process gets what was late in a shard that it had passed."""
+    with sharded(server.url, clock=clock) as writer, sharded(server.url, clock=clock) as reader:
+        reader.status(user=FIRST)
+
+        def act() -> None:
+            for id, user in (("early", FIRST), ("late", LATE)):
+                clock.advance(milliseconds=5)
+                writer.allow(user=user, amount="0.1", id=id)
+
+        before(reader, shard_of(LATE), act)
+        read = list(reader.entries())
+        assert [entry.id for entry in read] == ["late"]
+        with sharded(server.url, clock=clock) as other:
+            again = list(other.entries(after=read[-1].seq))
+        assert [entry.id for entry in again] == ["early"]
+        assert [entry.seq for entry in reader.entries()] == [again[0].seq, read[0].seq]
+
+
+def test_the_clocks_of_masters_are_apart(server: Server, clock: ManualClock) -> None:
+    """What is written behind by a master whose clock is some seconds back comes too."""
+    with sharded(server.url, clock=clock) as writer:
+        writer.allow(user=LATE, amount="0.1", id="ahead")
+        (ahead,) = writer.entries()
+        clock.advance(seconds=-4)
+        writer.allow(user=FIRST, amount="0.1", id="back")
+    with sharded(server.url, clock=clock) as other:
+        assert [entry.id for entry in other.entries(after=ahead.seq)] == ["back"]
+
+
+def test_a_reader_that_is_forgotten_at_each_page_gets_on(place: Place, clock: ManualClock) -> None:
+    """However many entries there are within the seconds that are given again: every page ends with a later one."""
+    with sharded(place.server.url, namespace=place.namespace, clock=clock) as guard:
+        for number in range(60):
+            clock.advance(milliseconds=10)
+            guard.allow(user=USERS[number % 12], amount="0.01")
+        numbers = [entry.seq for entry in guard.entries()]
+    read: list[int] = []
+    page = Journal(limit=10)
+    for _ in range(6):
+        found = place.open(clock, shard_by="user").execute(page)
+        assert isinstance(found, Lines)
+        read += [line.seq for line in found.lines]
+        page = page._replace(after=read[-1])
+    assert set(read) == set(numbers)
+    assert page.after == numbers[-1]
+
+
+@pytest.mark.parametrize("since", [False, True])
+def test_a_reader_is_sent_each_entry_once(server: Server, clock: ManualClock, since: bool) -> None:
+    """Not some hundreds again for every few; where it begins is looked for once in each shard."""
+    policy = {"caps": [{"id": "m", "limit": 9}], "failure": POLICY["failure"]}
+    with sharded(server.url, policy=policy, clock=clock) as guard:
+        for number in range(300):
+            clock.advance(milliseconds=10)
+            guard.allow(user=USERS[number % 6], amount="0.01")
+    with sharded(server.url, clock=clock) as reader:
+        reader.status(user=FIRST)
+        sent: list[int] = []
+        client: Any = reader._backend.backend._client
+        send = client.send
+
+        def counting(words: Sequence[Any]) -> Any:
+            reply = send(words)
+            if isinstance(reply, list) and reply[0] == b"range":
+                sent.append(len(reply[3]))
+            return reply
+
+        client.send = counting
+        begin = clock.now - timedelta(seconds=2) if since else None
+        read = len(list(reader.entries(since=begin)))
+        assert read == (201 if since else 300)
+        searched = 6 * 8 + SHARDS if since else 0  # of 50 entries each, and the newest of all
+        assert sum(sent) <= read + searched
+        assert len(sent) <= SHARDS + 6 * 4 + searched
+
+
+def test_an_entry_that_was_archived_since(server: Server, tmp_path: Path, clock: ManualClock) -> None:
+    """A reader that stopped there gets everything that it has not, from shards too that went on before that one did."""
+    with sharded(server.url, clock=clock) as guard:
+        guard.allow(user=LATE, amount="0.1", id="read")
+        (read,) = guard.entries()
+        for day in range(3):
+            clock.advance(days=1)
+            guard.allow(user=FIRST, amount="0.1", id=f"day {day}")
+        guard.allow(user=LATE, amount="0.1", id="next")
+        RedisBackend(server.url, shard_by="user", clock=clock, deadline=10).archive(tmp_path / "journal.db")
+    for archive in ("", f"&archive={tmp_path / 'journal.db'}"):
+        with Guard(f"{server.url}?shard_by=user&deadline=10{archive}", policy=POLICY, clock=clock) as other:
+            assert read.id in [entry.id for entry in other.entries()] or not archive
+            assert [entry.id for entry in other.entries(after=read.seq)] == ["day 0", "day 1", "day 2", "next"]
 
 
 @pytest.mark.parametrize(
@@ -213,6 +312,19 @@ def test_a_call_is_ended_by_whoever_has_its_id(place: Place) -> None:
         assert guard.verify()
 
 
+@pytest.mark.parametrize(("by", "named"), [("user", {"user": LATE}), ("team", {"user": FIRST, "team": LATE})])
+def test_a_minted_id_says_where_its_call_is(server: Server, by: str, named: dict[str, str]) -> None:
+    """It is ended in a process that did not make it without being looked for in other shards."""
+    policy = {"caps": [{"id": "m", "per": [by], "limit": 9}], "failure": POLICY["failure"]}
+    with sharded(server.url, by, policy=policy) as guard, sharded(server.url, by, policy=policy) as other:
+        other.status(**named)
+        made = guard.reserve(**named, cost=1)
+        before(other, 5, dies)
+        assert other.settle(made.id, cost=1).cost == 1
+        with pytest.raises(Dies):  # of an id that a caller made up nobody knows
+            other.settle("of a caller", cost=1)
+
+
 def test_fifty_at_once_with_room_for_four(place: Place) -> None:
     with sharded(place.server.url, namespace=place.namespace) as guard, ThreadPoolExecutor(50) as pool:
         held = pool.map(lambda _: _reserved(guard), range(50))
@@ -253,20 +365,24 @@ def test_a_policy_that_was_published_in_some_shards_only(server: Server) -> None
         assert revisions == {b"2"}
 
 
-def test_new_caps_begin_with_what_the_journals_say(place: Place, clock: ManualClock) -> None:
-    """`publish(backfill=True)` in every shard, each up to what was folded of it."""
+def test_new_caps_begin_at_nothing(place: Place, clock: ManualClock, tmp_path: Path) -> None:
+    """No step fills all shards: a backfill is refused before anything is sent; `since` says from when a cap counts."""
     policy = {"caps": [{"id": "m", "limit": 9}], "failure": {"deadline": 10}}
-    after = {
-        "caps": [{"id": "m", "limit": 9}, {"id": "day", "limit": 5, "window": "daily"}],
-        "failure": {"deadline": 10},
-    }
+    day = {"id": "day", "limit": 5, "window": "daily"}
     with sharded(place.server.url, initial_policy=policy, namespace=place.namespace, clock=clock) as guard:
-        for number, user in enumerate(USERS):
-            for _ in range(number % 4):
-                guard.allow(user=user, amount=1)
-        assert guard.publish(after, backfill=True) == 2
-        assert [guard.status(user=user).caps["day"].settled for user in USERS] == [n % 4 for n in range(12)]
-        assert guard.verify()
+        guard.allow(user=USERS[0], amount=4)
+        clock.advance(minutes=5)
+        with pytest.raises(ValueError, match=r"apart by user.*publish without it.*since"):
+            guard.publish({**policy, "caps": [*policy["caps"], day]}, backfill=True)
+        (file := tmp_path / "policy.json").write_text(json.dumps({**policy, "caps": [*policy["caps"], day]}))
+        pushed = ["policy", "push", str(file), "--url", f"{place.server.url}?shard_by=user", "--backfill"]
+        refused = CliRunner().invoke(app, [*pushed, "--namespace", place.namespace])
+        assert refused.exit_code == 2
+        assert "apart by user" in refused.output
+        assert len(guard.history()) == 1
+        guard.publish({**policy, "caps": [*policy["caps"], day]})
+        found = guard.status(user=USERS[0]).caps["day"]
+        assert (found.settled, found.since) == (0, clock.now)
 
 
 def test_profiles_are_with_the_user_or_everywhere(place: Place) -> None:
@@ -281,6 +397,144 @@ def test_profiles_are_with_the_user_or_everywhere(place: Place) -> None:
         guard.assign(user="u1", plan="none")
         for team in ("red", "green", "blue"):
             guard.reserve(user="u1", team=team, cost=2)
+
+
+BY_TEAM: dict[str, Any] = {
+    "caps": [{"id": "t", "per": ["team", "user"], "limit": 5}],
+    "failure": {"backend": "closed", "deadline": 10},
+}
+TEAMS = [next(f"t{n}" for n in range(999) if shard_of(f"t{n}") == shard) for shard in (0, 5, 55)]
+"""Of the first shard, of an early and of a late one."""
+
+
+def before(guard: Guard, shard: int, act: Callable[[], object]) -> None:
+    """Do this once, before the next command that a Guard sends to a shard."""
+    client: Any = guard._backend.backend._client
+    send, part = client.send, f"{{default/{shard}}}"
+
+    def sending(words: Sequence[Any]) -> Any:
+        if any(part in str(word) for word in words):
+            client.send = send
+            act()
+        return send(words)
+
+    client.send = sending
+
+
+class Dies(BaseException):
+    """What a process does that is killed."""
+
+
+def dies() -> None:
+    raise Dies
+
+
+def profiles_of(server: Server, user: str) -> set[bytes]:
+    """What the shards have of a user: one thing, where they agree."""
+    keys = [Keys("default" if n == 0 else f"default/{n}").users for n in range(SHARDS)]
+    return {server.client().hget(key, user) or b"" for key in keys}
+
+
+def test_two_overrides_at_once_end_equal(server: Server) -> None:
+    """The first shard says which one is the newer: that holds in all of them, for whoever comes."""
+    with sharded(server.url, "team", policy=BY_TEAM) as first, sharded(server.url, "team", policy=BY_TEAM) as second:
+        first.status(user="u"), second.status(user="u")
+        before(first, 30, lambda: second.override(user="u", cap="t", limit=1))
+        first.override(user="u", cap="t", limit=4)
+        (profile,) = profiles_of(server, "u")
+        assert profile.startswith(b"2:")
+        for teams in (TEAMS, TEAMS[::-1]):
+            with sharded(server.url, "team", policy=BY_TEAM) as other:
+                for team in teams:
+                    with pytest.raises(CapExceeded):
+                        other.reserve(user="u", team=team, cost=3)
+        assert [line.detail.split(",")[0] for line in first.log() if line.kind == "policy"] == [
+            "override: limit 4 (revision 1)",
+            "override: limit 1 (revision 2)",
+        ]
+
+
+@pytest.mark.parametrize("verb", ["reserve", "check"])
+def test_an_override_that_came_to_some_shards_only(server: Server, verb: str) -> None:
+    """Its process dies half way: whoever knows of it brings it to a shard that it meets; so does saying it again."""
+    with sharded(server.url, "team", policy=BY_TEAM) as dying, sharded(server.url, "team", policy=BY_TEAM) as guard:
+        dying.status(user="u")
+        before(dying, 30, dies)
+        with pytest.raises(Dies):
+            dying.override(user="u", cap="t", limit=1)
+        refused = [_refused(guard, verb, user="u", team=team, cost=2) for team in (*TEAMS, *TEAMS[::-1])]
+        assert refused == [True] * 6
+        guard.override(user="u", cap="t", limit=1)
+        assert len(profiles_of(server, "u")) == 1
+
+
+def _refused(guard: Guard, verb: str, **call: Any) -> bool:
+    try:
+        return not getattr(guard, verb)(**call)
+    except CapExceeded:
+        return True
+
+
+def test_copies_of_a_profile_are_made_anew_from_the_journals(server: Server, tmp_path: Path) -> None:
+    """A shard that one change has passed by has the whole profile in the entry of the next one."""
+    url, journal = f"{server.url}?shard_by=team", tmp_path / "journal.db"
+    with sharded(server.url, "team", policy=BY_TEAM) as guard, sharded(server.url, "team", policy=BY_TEAM) as dying:
+        dying.status(user="u")
+        before(dying, 30, dies)
+        with pytest.raises(Dies):
+            dying.override(user="u", cap="t", limit=1)
+        guard.override(user="u", caps=[Cap(id="r", per=["team", "user"], unit="requests", limit=1)])
+        (profile,) = profiles_of(server, "u")
+        _run("archive", "--to", str(journal), "--url", url)
+        _flush(server.client())
+        _run("recover", "--archive", str(journal), "--url", url)
+        assert profiles_of(server, "u") == {profile}
+
+
+def test_a_check_brings_a_shard_up_to_the_policy(server: Server) -> None:
+    """As a reserve does: a process that knows of a newer policy does not go back to the one that a shard has."""
+    tight = {"caps": [{"id": "m", "limit": 1}], "failure": POLICY["failure"]}
+    with sharded(server.url, initial_policy=POLICY) as dying, sharded(server.url, initial_policy=POLICY) as guard:
+        dying.status(user=FIRST), guard.status(user=FIRST)
+        before(dying, 30, lambda: before(dying, 30, dies))
+        with pytest.raises(Dies):
+            dying.publish(tight)
+        for user in (FIRST, LATE, FIRST, LATE):
+            assert not guard.check(user=user, cost=2)
+
+
+@pytest.mark.parametrize("step", ["the first contact", "a release of an unknown id", "a call that is asked again"])
+def test_alerts_of_what_expired_are_told(server: Server, clock: ManualClock, step: str) -> None:
+    """Whichever step ends a call that nobody settled tells what it crossed: once."""
+    policy = {"caps": [{"id": "m", "limit": 10}], "alerts": {"thresholds": [0.5]}, "failure": POLICY["failure"]}
+    user = FIRST if step == "the first contact" else LATE
+    with sharded(server.url, policy=policy, clock=clock) as guard:
+        guard.reserve(user=user, cost=6, ttl=60)
+    told: list[str] = []
+    if step == "the first contact":
+        clock.advance(hours=1)
+    with sharded(server.url, initial_policy=policy, clock=clock) as guard:
+        guard.on("threshold", lambda event: told.append(event.identity["user"]))
+        if step != "the first contact":
+            guard.status(user=FIRST)
+            clock.advance(hours=1)
+        if step == "a release of an unknown id":
+            guard.release("nobody knows")
+        elif step == "a call that is asked again":
+            _lags_behind(server, guard, shard_of(LATE))
+            guard.allow(user=LATE, amount="0.01")
+        guard.status(user=user)
+        assert told == [user]
+
+
+def _lags_behind(server: Server, guard: Guard, shard: int) -> None:
+    """A policy is published, and its process dies before it comes to this shard; the Guard has heard of it."""
+    with sharded(server.url, clock=guard._clock, initial_policy=POLICY) as dying:
+        dying.status(user=FIRST)
+        before(dying, shard, dies)
+        with pytest.raises(Dies):
+            dying.publish({"caps": [{"id": "m", "limit": 9}], "failure": POLICY["failure"]})
+    guard.check(user=FIRST, cost="0.01")
 
 
 def _flush(client: redis.Redis) -> None:
@@ -311,6 +565,39 @@ def test_lost_shards_are_noticed_and_made_anew(
         assert guard.verify()
     with Guard(f"{url}&deadline=10&archive={journal}", policy=POLICY) as guard:
         assert len(list(guard.entries())) == len(USERS)
+
+
+def test_a_shard_that_vanished_is_not_begun_anew(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor by a process that has seen nothing of it, on another host: whoever it counted is refused, others are not."""
+    url = f"{server.url}?shard_by=user"
+    with sharded(server.url) as guard:
+        guard.allow(user=USERS[0], amount=2)
+    client = server.client()
+    _one_shard(client)
+    for number in range(2):
+        monkeypatch.setenv("CAPGUARD_STATE", str(tmp_path / f"host {number}"))
+        with sharded(server.url) as other:
+            for _ in range(2):
+                with pytest.raises(BackendUnavailable, match="holds no ledger: state was lost"):
+                    other.reserve(user=USERS[0], cost=1)
+            other.allow(user=USERS[1], amount=1)
+    refused = CliRunner().invoke(app, ["archive", "--to", str(tmp_path / "journal.db"), "--url", url])
+    assert "state was lost" in refused.output
+    assert not client.keys(f"cg1:{{default/{shard_of(USERS[0])}}}:*")
+    _run("recover", "--accept-loss", "--url", url)
+    with sharded(server.url) as guard:
+        guard.reserve(user=USERS[0], cost=5)
+
+
+def test_a_weak_server_is_warned_of_once(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    """Not once for every shard that is on it."""
+    server.client().config_set("appendonly", "no")
+    with sharded(server.url) as guard:
+        for user in USERS:
+            guard.allow(user=user, amount=1)
+    assert len([record for record in caplog.records if "appendonly" in record.message]) == 1
 
 
 def _run(*words: str) -> None:

@@ -16,7 +16,7 @@ from capguard.backends.redis.shards import Sharded
 from capguard.backends.redis.store import Talk
 from capguard.backends.redis.target import Target, read_url
 from capguard.detached import finished
-from capguard.ledger.commands import Command
+from capguard.ledger.commands import Command, PolicyInForce
 from capguard.ledger.outcomes import Outcome
 
 T = TypeVar("T")
@@ -99,6 +99,7 @@ class RedisBackend:
 
         Raises ValueError where the file is something else, BackendUnavailable.
         """
+        self.execute(PolicyInForce())  # what is not there any more is noticed, and not begun anew
         return self._run(self._ledger.archive(path, kept_ms))
 
     def seen(self) -> Sequence[Any] | None:

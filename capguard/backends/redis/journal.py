@@ -36,24 +36,27 @@ class Journals:
         """So many entries of the store itself from number `first` on."""
         return (yield from self._range(first, None, count))
 
-    def page(self, page: Journal) -> Talk[tuple[Line, ...]]:
-        """One page, oldest first."""
+    def page(self, page: Journal, *, placed: bool = False) -> Talk[tuple[Line, ...]]:
+        """One page, oldest first. With `placed`, nothing behind `after` is before `since_ms`: it is not looked for."""
         found: list[Line] = []
-        after = page.after
-        if page.since_ms is not None:
+        after, more = page.after, True
+        if page.since_ms is not None and not placed:
             after = max(after, (yield from self.first_since(page.since_ms)) - 1)
-        while len(found) < page.limit:
-            chunk = yield from self._chunk(after + 1)
-            if not chunk or (page.until_ms is not None and chunk[0].at_ms >= page.until_ms):
-                break
+        while more and len(found) < page.limit:
+            count = CHUNK if page.user is not None else min(CHUNK, page.limit - len(found))
+            chunk = yield from self._chunk(after + 1, count)
             found += [line for line in chunk if _in_page(line, page)]
-            after = chunk[-1].seq
+            more = len(chunk) == count and (page.until_ms is None or chunk[-1].at_ms < page.until_ms)
+            after = chunk[-1].seq if chunk else after
         return tuple(found[: page.limit])
 
-    def _chunk(self, first: int) -> Talk[list[Line]]:
-        """The next entries, from the archive as far as it goes."""
-        archived = [] if self._archive is None else self._archive.lines(first, CHUNK)
-        return archived or (yield from self._range(first, None, CHUNK))
+    def _chunk(self, first: int, count: int) -> Talk[list[Line]]:
+        """The next entries, from the archive as far as it goes; fewer than `count` are the last ones."""
+        archived = [] if self._archive is None else self._archive.lines(first, count)
+        if len(archived) == count:
+            return archived
+        after = archived[-1].seq if archived else first - 1
+        return archived + (yield from self._range(after + 1, None, count - len(archived)))
 
     def _range(self, first: int, last: int | None, count: int) -> Talk[list[Line]]:
         until = "+" if last is None else f"{last}-0"
@@ -64,11 +67,11 @@ class Journals:
         """The number of the first entry at that time or later: time never runs backward in a journal."""
         if self._archive is not None and (archived := self._archive.first_since(since_ms)) is not None:
             return archived
+        newest = [read_line(entry) for entry in (yield from self._store.ask("range", ["newest"]))[3]]
+        if not newest or newest[0].at_ms < since_ms:
+            return newest[0].seq + 1 if newest else 0
         first = yield from self._range(0, None, 1)
-        newest = yield from self._store.ask("range", ["newest"])
-        if not first or not newest[3]:
-            return 0
-        low, high = first[0].seq, read_line(newest[3][0]).seq + 1
+        low, high = first[0].seq, newest[0].seq
         while low < high:
             middle = (low + high) // 2
             line = yield from self._range(middle, None, 1)

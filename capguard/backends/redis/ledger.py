@@ -41,8 +41,18 @@ from capguard.ledger.outcomes import Outcome
 class Ledger:
     """The books of one namespace, all of whose keys are in one place. Knows no connection: everything is a talk."""
 
-    def __init__(self, namespace: str, clock: Clock, *, strict: bool, archive: Path | None, layout: str = ""):
-        self._store = Store(namespace, clock, strict=strict, layout=layout)
+    def __init__(
+        self,
+        namespace: str,
+        clock: Clock,
+        *,
+        strict: bool,
+        archive: Path | None,
+        layout: str = "",
+        warned: set[str] | None = None,
+    ):
+        self._store = Store(namespace, clock, strict=strict, layout=layout, warned=warned)
+        self.meta = self._store.keys.meta
         self.journals = Journals(self._store, None if archive is None else Archive(archive))
         talks = Talks(self._store, self.journals)
         self.steerings = steerings = Steerings(self._store, self.journals)
@@ -69,6 +79,10 @@ class Ledger:
     def carry_out(self, command: Command) -> Talk[Outcome]:
         """One command. Raises BackendUnavailable."""
         return self._talks[type(command)](command)
+
+    def expect(self) -> None:
+        """It was begun before: from now on an empty place is never taken for a new one."""
+        self._store.expected = True
 
     @property
     def renewed(self) -> int:

@@ -14,6 +14,13 @@ from capguard.ledger.outcomes import Line, Lines, Outcome
 READERS = 64
 """Readers whose places are remembered; another one has its place looked up by the time of the entry it is at."""
 
+AGAIN_MS = 5000
+"""How far behind the entry that a reader is at the other shards are read again, where its place is not remembered.
+
+While it read, entries may have come in to shards that it had passed, and the clocks of masters are apart: it is given
+what it may have missed, and with it entries that it has. Each has its number for good, by which it knows them.
+"""
+
 _LEAST = 16
 """Entries that are read of a shard at once, at least."""
 
@@ -26,12 +33,15 @@ def number_of(seq: int, shard: int, shards: int) -> int:
 
 
 class Place:
-    """How far a reader has come: the last entry of each shard that it was given, and those that were read ahead."""
+    """How far a reader has come: the last entry of each shard that it was given, and those that were read ahead.
 
-    def __init__(self, after: Mapping[int, int]):
+    What is older than `at_ms` it may have been given before.
+    """
+
+    def __init__(self, after: Mapping[int, int], at_ms: int):
         self.given = dict(after)
+        self.at_ms = at_ms
         self.ahead: dict[int, deque[Line]] = {shard: deque() for shard in after}
-        self.now_ms = 0
         self._dry: set[int] = set()
 
     def begin(self) -> None:
@@ -43,10 +53,8 @@ class Place:
         count = max(_LEAST, page.limit // len(self.ahead))
         for shard, lines in self.ahead.items():
             if not lines and shard not in self._dry:
-                found = yield from ledgers[shard].carry_out(page._replace(after=self.given[shard], limit=count))
-                assert isinstance(found, Lines)
-                lines.extend(found.lines)
-                self.now_ms = max(self.now_ms, found.now_ms)
+                wanted = page._replace(after=self.given[shard], limit=count)
+                lines.extend((yield from ledgers[shard].journals.page(wanted, placed=True)))
                 if len(lines) < count:
                     self._dry.add(shard)
 
@@ -69,33 +77,40 @@ class Merging:
         self._places: OrderedDict[Key, Place] = OrderedDict()
 
     def page(self, page: Journal, shards: Sequence[int]) -> Talk[Outcome]:
-        """One page of these shards."""
-        place = self._places.pop(_key(page, page.after), None) or (yield from self._found(page.after, shards))
+        """One page of these shards. What is given again comes on top of it, so that the next page is a later one."""
+        place = self._places.pop(_key(page, page.after), None) or (yield from self._found(page, shards))
         place.begin()
         lines: list[Line] = []
-        while len(lines) < page.limit:
+        wanted = page.limit
+        while len(lines) < wanted:
             yield from place.fill(self._ledgers, page)
             if (found := place.next()) is None:
                 break
             shard, line = found
+            wanted += line.at_ms < place.at_ms
             lines.append(line._replace(seq=number_of(line.seq, shard, len(self._ledgers))))
         self._keep(_key(page, lines[-1].seq if lines else page.after), place)
-        return Lines(tuple(lines), place.now_ms)
+        return Lines(tuple(lines), (yield from self._now_ms(shards[0])))
 
-    def given(self, page: Journal) -> Mapping[int, int] | None:
-        """Which entry of each shard a reader was given last who asks for this page; None where nobody does."""
-        place = self._places.get(_key(page, page.after))
-        return None if place is None else place.given
+    def _found(self, page: Journal, shards: Sequence[int]) -> Talk[Place]:
+        """Where a reader is that nobody remembers: behind its entry, and in the other shards some seconds before that.
 
-    def _found(self, after: int, shards: Sequence[int]) -> Talk[Place]:
-        seq, own = divmod(after, len(self._ledgers))
-        places = {shard: seq if shard == own else 0 for shard in shards}
-        found = yield from self._ledgers[own].journals.lines([seq] if seq else [])
-        for shard in shards if seq in found else ():
-            since_ms = found[seq].at_ms + (shard < own)  # of one time, the shards come in their order
+        Of an entry that was archived elsewhere nobody knows the time any more: then at the beginning of the others.
+        """
+        seq, own = divmod(page.after, len(self._ledgers))
+        found = (yield from self._ledgers[own].journals.lines([seq] if seq else [])).get(seq)
+        at_ms = found.at_ms if found else 0
+        since_ms = max(page.since_ms or 0, at_ms - AGAIN_MS)
+        after = {shard: seq if shard == own else 0 for shard in shards}
+        for shard in shards if since_ms > 0 else ():
             first = yield from self._ledgers[shard].journals.first_since(since_ms)
-            places[shard] = seq if shard == own else max(0, first - 1)
-        return Place(places)
+            after[shard] = max(after[shard], first - 1)
+        return Place(after, at_ms)
+
+    def _now_ms(self, shard: int) -> Talk[int]:
+        found = yield from self._ledgers[shard].carry_out(Journal(limit=0))
+        assert isinstance(found, Lines)
+        return found.now_ms
 
     def _keep(self, key: Key, place: Place) -> None:
         self._places[key] = place

@@ -9,8 +9,6 @@ from __future__ import annotations
 import json
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import lru_cache
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,10 +19,10 @@ from capguard.backends.redis.ledger import Ledger, refuse_nothing
 from capguard.backends.redis.merging import Merging, number_of
 from capguard.backends.redis.restoring import Restored
 from capguard.backends.redis.store import Talk
+from capguard.backends.redis.talks import with_crossed
 from capguard.ledger.caps import Leg, MeterState
 from capguard.ledger.commands import (
     Alerts,
-    Backfill,
     Check,
     Command,
     Extend,
@@ -40,6 +38,7 @@ from capguard.ledger.commands import (
     Steer,
     Verify,
 )
+from capguard.ledger.ids import SHARDS, minted_shard, shard_of
 from capguard.ledger.outcomes import (
     AlertRows,
     Crossing,
@@ -51,7 +50,7 @@ from capguard.ledger.outcomes import (
     Meters,
     Outcome,
     RefusalCounts,
-    Revised,
+    Released,
     Settled,
     Stale,
     Unknown,
@@ -59,9 +58,6 @@ from capguard.ledger.outcomes import (
 )
 
 T = TypeVar("T", RefusalCounts, AlertRows)
-
-SHARDS = 64
-"""How many there are, for good: where an identity is follows from it."""
 
 REMEMBERED = 65_536
 """Calls whose shard a process remembers; that of another one is looked for in all of them."""
@@ -71,7 +67,7 @@ class Sharded:
     """As `Ledger`, on the shards of a namespace by the field `shard_by` of the identity."""
 
     def __init__(self, namespace: str, clock: Clock, shard_by: str, *, strict: bool, archive: Path | None):
-        layout = f"{shard_by}/{SHARDS}"
+        layout, warned = f"{shard_by}/{SHARDS}", set[str]()
         self._by = shard_by
         self._ledgers = [
             Ledger(
@@ -80,16 +76,17 @@ class Sharded:
                 strict=strict,
                 archive=None if archive is None else _file_of(archive, shard),
                 layout=layout,
+                warned=warned,
             )
             for shard in range(SHARDS)
         ]
         self._merging = Merging(self._ledgers)
-        self._everywhere = Everywhere(self._ledgers)
+        self._everywhere = Everywhere(self._ledgers, profiles=shard_by != "user")
         self._places: OrderedDict[str, int] = OrderedDict()
         self._met = False
         self._talks: Mapping[type, Callable[[Any], Talk[Outcome]]] = {
             Reserve: self._reserve,
-            Check: self._check,
+            Check: lambda check: self._deciding(check, check.reserve),
             Settle: self._by_id,
             Release: self._release,
             Extend: self._by_id,
@@ -97,7 +94,7 @@ class Sharded:
             Look: self._look,
             Steer: self._steer,
             Profile: self._profile,
-            Publish: self._publish,
+            Publish: self._everywhere.publish,
             Journal: self._journal,
             Refusals: lambda page: self._rows(page, RefusalCounts),
             Alerts: lambda page: self._rows(page, AlertRows),
@@ -106,8 +103,8 @@ class Sharded:
 
     def carry_out(self, command: Command) -> Talk[Outcome]:
         """One command, in its shard; what is of no shard, in the first. Raises BackendUnavailable."""
-        if not self._met:  # the first one says whether all are as this URL has it
-            yield from self._ledgers[0].carry_out(Look(()))
+        if not self._met:
+            yield from self._everywhere.meet()
             self._met = True
         talk: Callable[[Any], Talk[Outcome]] = self._talks.get(type(command), self._ledgers[0].carry_out)
         return (yield from talk(command))
@@ -165,13 +162,15 @@ class Sharded:
     def _reserve(self, command: Reserve) -> Talk[Outcome]:
         shard = shard_of(command.identity.get(self._by))
         self._remember(command.id, shard)
-        outcome = yield from self._ledgers[shard].carry_out(command)
-        if _lags(outcome, command) and (yield from self._everywhere.caught_up(shard)):
-            outcome = yield from self._ledgers[shard].carry_out(command)
-        return _numbered(outcome, shard)
+        return _numbered((yield from self._deciding(command, command)), shard)
 
-    def _check(self, command: Check) -> Talk[Outcome]:
-        return (yield from self._ledgers[shard_of(command.reserve.identity.get(self._by))].carry_out(command))
+    def _deciding(self, command: Reserve | Check, reserve: Reserve) -> Talk[Outcome]:
+        """Ask the shard of a call; once more where it had to be brought up to what the caller knows."""
+        shard = shard_of(reserve.identity.get(self._by))
+        outcome = yield from self._ledgers[shard].carry_out(command)
+        if not isinstance(outcome, Stale) or not (yield from self._everywhere.caught_up(shard, reserve, outcome)):
+            return outcome
+        return with_crossed(outcome.crossed, (yield from self._ledgers[shard].carry_out(command)))
 
     def _by_id(self, command: Settle | Extend | Fetch) -> Talk[Outcome]:
         shard = yield from self._found(command.id)
@@ -183,16 +182,21 @@ class Sharded:
         shard = yield from self._found(command.id)
         if shard is not None:
             return (yield from self._ledgers[shard].carry_out(command))
+        done: list[Released] = []
         for ledger in self._ledgers:  # its reserve may come late, to any of them
             outcome = yield from ledger.carry_out(command)
-        return outcome
+            assert isinstance(outcome, Released)
+            done.append(outcome)
+        crossed = tuple([crossing for each in done for crossing in each.crossed])
+        return Released(command.id, any(each.changed for each in done), crossed)
 
     def _found(self, id: str) -> Talk[int | None]:
-        """The shard of a call; None where no shard remembers it."""
-        if id in self._places:
-            return self._places[id]
-        for shard, ledger in enumerate(self._ledgers):
-            if isinstance((yield from ledger.carry_out(Fetch(id))), Found):
+        """The shard of a call, first where its id says; None where no shard remembers it."""
+        if (known := self._places.get(id)) is not None:
+            return known
+        likely = minted_shard(id)
+        for shard in sorted(range(SHARDS), key=lambda shard: shard != likely):
+            if isinstance((yield from self._ledgers[shard].carry_out(Fetch(id))), Found):
                 self._remember(id, shard)
                 return shard
         return None
@@ -225,27 +229,6 @@ class Sharded:
     def _profile(self, command: Profile) -> Talk[Outcome]:
         return (yield from self._ledgers[shard_of(command.user) if self._by == "user" else 0].carry_out(command))
 
-    def _publish(self, command: Publish) -> Talk[Outcome]:
-        fill = command.backfill
-        if fill is None:
-            return (yield from self._everywhere.publish(command, [None] * SHARDS))
-        given = self._merging.given(Journal(fill.last, since_ms=fill.since_ms))
-        if given is None:  # nobody knows any more how far each shard was folded
-            return Stale(0)
-        return (yield from self._everywhere.publish(command, self._parts(fill, given)))
-
-    def _parts(self, fill: Backfill, given: Mapping[int, int]) -> list[Backfill | None]:
-        """What each shard fills, up to the last entry of it that was folded."""
-        groups = self._grouped(fill.legs)
-        return [
-            fill._replace(
-                last=given[shard],
-                legs=tuple([fill.legs[place] for place in groups.get(shard, ())]),
-                shares=tuple([fill.shares[place] for place in groups.get(shard, ())]),
-            )
-            for shard in range(SHARDS)
-        ]
-
     def _journal(self, command: Journal) -> Talk[Outcome]:
         alone = self._by == "user" and command.user is not None
         return (yield from self._merging.page(command, [shard_of(command.user)] if alone else range(SHARDS)))
@@ -275,20 +258,8 @@ class Sharded:
             self._places.popitem(last=False)
 
 
-@lru_cache(maxsize=16384)
-def shard_of(name: str | None) -> int:
-    """The shard of an identity; those without a name are together."""
-    return blake2b((name or "").encode(), digest_size=4).digest()[3] % SHARDS
-
-
 def _file_of(archive: Path, shard: int) -> Path:
     return archive if shard == 0 else archive.with_name(f"{archive.stem}-{shard}{archive.suffix}")
-
-
-def _lags(outcome: Outcome, command: Reserve) -> bool:
-    """Whether a shard answers with an older policy than the one that the caller has."""
-    policy: Revised | None = outcome.policy if isinstance(outcome, Stale) else None
-    return policy is not None and command.policy is not None and policy.revision < command.policy
 
 
 def _numbered(outcome: Outcome, shard: int) -> Outcome:

@@ -15,6 +15,9 @@ from capguard.ledger.commands import Backfill, Journal, PolicyInForce, Profile, 
 from capguard.ledger.outcomes import Nothing, Outcome, Published, Revised, Stale, Steered, Superseded
 from capguard.ledger.revisions import published, steer
 
+_Entry = tuple[str, str, Mapping[str, Any]]
+"""Kind, id and body of an entry."""
+
 
 class Steerings:
     """Profiles and policies of one store."""
@@ -38,13 +41,30 @@ class Steerings:
             outcome = steer(page, command, reply[3])  # type: ignore[arg-type]
             if page.entry is None:
                 return outcome
-            after, (kind, id, body) = page.kept, page.entry
-            text = f"{after.revision}:{encode(after.body)}"
-            read = reply[6].partition(b":")[0]
-            written = yield from self._store.ask("steer", [command.user, read, text, kind, id, encode(body)])
-            if written[0] == b"steered":
+            if (yield from self._put_profile(command.user, reply[6], page.kept, page.entry)):
                 return outcome
-        raise BackendUnavailable(f"the profile of {command.user!r} was changed by others {MOST_TRIES} times meanwhile")
+        raise _overtaken(f"the profile of {command.user!r}")
+
+    def copy_profile(self, user: str, profile: Revised) -> Talk[None]:
+        """Put in the place of a profile what another shard has, under its revision, unless this one has it or newer.
+
+        The entry bears all of it: what was changed, by whom and why stands where it was decided.
+        """
+        told = {"change": profile.body, "revision": profile.revision}
+        for _ in range(MOST_TRIES):
+            read = (yield from self._fetch(user=user))[6]
+            if wire.read_profile(read).revision >= profile.revision:
+                return
+            if (yield from self._put_profile(user, read, profile, ("profile", "", told))):
+                return
+        raise _overtaken(f"the profile of {user!r}")
+
+    def _put_profile(self, user: str, before: bytes, after: Revised, entry: _Entry) -> Talk[bool]:
+        """In the place of the one that was read, with an entry. Whether nobody was faster."""
+        kind, id, body = entry
+        text, read = f"{after.revision}:{encode(after.body)}", before.partition(b":")[0]
+        reply = yield from self._store.ask("steer", [user, read, text, kind, id, encode(body)])
+        return bool(reply[0] == b"steered")
 
     def publish(self, command: Publish) -> Talk[Outcome]:
         for _ in range(MOST_TRIES):
@@ -60,20 +80,18 @@ class Steerings:
             after = Revised(before.revision + 1, command.document, now_ms, command.by, command.why, command.since)
             if (yield from self._put(before, after, fill, newest)):
                 return Published(after)
-        raise BackendUnavailable(f"the policy was changed by others {MOST_TRIES} times meanwhile")
+        raise _overtaken("the policy")
 
-    def copy(self, policy: Revised, fill: Backfill | None) -> Talk[Outcome]:
+    def copy_policy(self, policy: Revised) -> Talk[Published]:
         """Put in force what another shard has, under its revision, unless this one has it or a newer one."""
         for _ in range(MOST_TRIES):
             reply = yield from self._fetch()
             before = wire.read_policy(reply[8])
             if before.revision >= policy.revision:
                 return Published(before, replayed=True)
-            if fill is not None and (yield from self._is_overtaken(fill)):
-                return Stale(reply[3])
-            if (yield from self._put(before, policy, fill, reply[1])):
+            if (yield from self._put(before, policy, None, reply[1])):
                 return Published(policy)
-        raise BackendUnavailable(f"the policy was changed by others {MOST_TRIES} times meanwhile")
+        raise _overtaken("the policy")
 
     def _is_overtaken(self, fill: Backfill) -> Talk[bool]:
         newer = yield from self._journals.page(Journal(after=fill.last, since_ms=fill.since_ms, limit=1))
@@ -96,12 +114,16 @@ class Steerings:
         return reply
 
 
+def _overtaken(what: str) -> BackendUnavailable:
+    return BackendUnavailable(f"{what} was changed by others {MOST_TRIES} times meanwhile")
+
+
 class _OneProfile:
     """As much of the books as a change of one profile needs."""
 
     def __init__(self, before: Revised):
         self.kept = before
-        self.entry: tuple[str, str, Mapping[str, Any]] | None = None
+        self.entry: _Entry | None = None
 
     def profile(self, _user: str) -> Revised:
         return self.kept

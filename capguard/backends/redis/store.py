@@ -56,9 +56,19 @@ class Store:
     that were counted. It is not used any more until it was recovered.
     """
 
-    def __init__(self, namespace: str, clock: Clock = system_clock, *, strict: bool = False, layout: str = ""):
+    def __init__(
+        self,
+        namespace: str,
+        clock: Clock = system_clock,
+        *,
+        strict: bool = False,
+        layout: str = "",
+        warned: set[str] | None = None,
+    ):
         self.keys = Keys(namespace)
         self.layout = layout
+        self.expected = False  # where it was begun before, an empty place has lost it
+        self._warned = set() if warned is None else warned
         self._flags = False
         self._clock = clock
         self._strict = strict
@@ -181,7 +191,7 @@ class Store:
         self._seen = Seen(newest.epoch, newest.seq, newest.mark, max(old.size, new.size))
 
     def _start(self) -> Talk[Seen]:
-        epoch = "" if self._strict else new_epoch()
+        epoch = "" if self._strict or self.expected else new_epoch()
         nothing = Seen("", 0, b"", 0)
         reply = yield from self._run(
             "start", nothing, (*self.keys.fixed, self.keys.bucket(0)), (b"", b"", epoch, self.layout)
@@ -201,7 +211,9 @@ class Store:
         if weak and self._strict:
             raise BackendUnavailable(f"strict: {'; '.join(weak)}")
         for each in weak:
-            log.warning("capguard: %s", each)
+            if each not in self._warned:
+                self._warned.add(each)
+                log.warning("capguard: %s", each)
 
     def _meet(self, epoch: bytes, seq: int, mark: bytes, size: int, follows: bytes) -> None:
         """Another epoch: one that somebody has accepted goes on where ours ended, any other is a loss."""

@@ -84,11 +84,11 @@ class Talks:
         )
         if reply[0] == b"unknown":
             yield from self._store.grow(reply[4])
-            return self._with(crossed, Unknown(command.id, entry=reply[3]))
+            return with_crossed(crossed, Unknown(command.id, entry=reply[3]))
         self._known.pop(command.id, None)
         if reply[0] == b"known":
             record = yield from self._ended(command.id, wire.read_row(reply[3]))
-            return self._with(crossed, Settled(record, conflict=record.booked != amounts, replayed=True))
+            return with_crossed(crossed, Settled(record, conflict=record.booked != amounts, replayed=True))
         _, seq, _, was_late, shares, overrun, found, spare, was = reply
         made, before = known.made, wire.read_open(was)
         over = wire.amounts_of(wire.units_of(made), overrun) if overrun else {}
@@ -97,12 +97,12 @@ class Talks:
         )
         if spare < 0:
             yield from self._store.grow(spare)
-        return self._with(crossed, Settled(record, late=bool(was_late), crossed=wire.crossings(found, made)))
+        return with_crossed(crossed, Settled(record, late=bool(was_late), crossed=wire.crossings(found, made)))
 
     def release(self, command: Release) -> Talk[Outcome]:
         reply, _, crossed = yield from self._ending("release", command.id, lambda *_: [command.retention_ms])
         yield from self._store.grow(reply[4])
-        return self._with(crossed, Released(command.id, changed=bool(reply[3])))
+        return with_crossed(crossed, Released(command.id, changed=bool(reply[3])))
 
     def extend(self, command: Extend) -> Talk[Outcome]:
         ttl_ms = -1 if command.ttl_ms is None else command.ttl_ms
@@ -111,24 +111,24 @@ class Talks:
         )
         said = reply[0]
         if said == b"unknown":
-            return self._with(crossed, Unknown(command.id))
+            return with_crossed(crossed, Unknown(command.id))
         if said == b"known":
-            return self._with(crossed, Ended((yield from self._ended(command.id, wire.read_row(reply[3])))))
+            return with_crossed(crossed, Ended((yield from self._ended(command.id, wire.read_row(reply[3])))))
         if said == b"ended":
-            return self._with(crossed, Ended((yield from self._open(command.id, reply[3]))))
+            return with_crossed(crossed, Ended((yield from self._open(command.id, reply[3]))))
         made = known.made
         if said == b"denied":
             refused = tuple(
                 [Refused(made.legs[n - 1], amount, MeterState(*state), 0) for _, n, amount, *state, _ in reply[4]]
             )
-            return self._with(crossed, Denied(refused, made.model, reply[3]))
-        return self._with(crossed, Extended(wire.open_record(command.id, wire.read_open(reply[3]), made, None)))
+            return with_crossed(crossed, Denied(refused, made.model, reply[3]))
+        return with_crossed(crossed, Extended(wire.open_record(command.id, wire.read_open(reply[3]), made, None)))
 
     def look(self, command: Look) -> Talk[Outcome]:
         rows = tuple([leg.meter for leg in command.legs])
         reply, crossed = yield from self._swept("look", [pack_legs(command.legs)], rows=rows)
         states = tuple([MeterState(*state) for state in reply[4:]])
-        return self._with(crossed, Meters(states, reply[3]))
+        return with_crossed(crossed, Meters(states, reply[3]))
 
     def fetch(self, command: Fetch) -> Talk[Outcome]:
         record = yield from self.record(command.id)
@@ -154,18 +154,18 @@ class Talks:
                     self._remember(command.id, Known(reply[1], made))
                 if reply[10] < 0:
                     yield from self._store.grow(reply[10])
-            return self._with(crossed, held)
+            return with_crossed(crossed, held)
         if said == b"denied":
             candidates = wire.on_runs(command.candidates, reply[6])
             refused = wire.misses(reply[5], candidates)
-            return self._with(crossed, Denied(refused, candidates[reply[4]].model, reply[3]))
+            return with_crossed(crossed, Denied(refused, candidates[reply[4]].model, reply[3]))
         if said == b"stale":
-            return self._with(crossed, _stale(reply))
+            return with_crossed(crossed, _stale(reply))
         if reply[3]:
             known = yield from self._open(command.id, reply[3])
         else:
             known = yield from self._ended(command.id, wire.read_row(reply[4]))
-        return self._with(crossed, _replayed(known, command))
+        return with_crossed(crossed, _replayed(known, command))
 
     def _held(self, command: Reserve, reply: Reply, *, check: bool) -> tuple[Held, Made]:
         _, seq, _, now_ms, chosen, output, shares, passed, crossed, runs, _ = reply
@@ -257,11 +257,12 @@ class Talks:
         while len(self._known) > REMEMBERED:
             self._known.popitem(last=False)
 
-    @staticmethod
-    def _with(crossed: Sequence[Crossing], outcome: Outcome) -> Outcome:
-        if crossed and isinstance(outcome, Telling):
-            return outcome._replace(crossed=(*crossed, *outcome.crossed))
-        return outcome
+
+def with_crossed(crossed: Sequence[Crossing], outcome: Outcome) -> Outcome:
+    """An outcome that also tells what was crossed on the way to it."""
+    if crossed and isinstance(outcome, Telling):
+        return outcome._replace(crossed=(*crossed, *outcome.crossed))
+    return outcome
 
 
 def _whole(command: Extend, known: Known | None, units: Sequence[str]) -> bytes:
