@@ -149,6 +149,8 @@ def _of_alert(row: Alert) -> Iterator[LogLine]:
 
 def _of_line(line: Line) -> Iterator[LogLine]:
     at, body = _at(line.at_ms), line.body
+    if body.get("copied"):  # the first shard has told it
+        return
     if line.kind in _STEERING:
         cap = body.get("change", {}).get("cap")
         named = cap["id"] if isinstance(cap, Mapping) else cap

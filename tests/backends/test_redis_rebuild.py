@@ -69,7 +69,7 @@ def shown(guard: Guard) -> object:
 
 
 def _without_times(fields: dict[str, object]) -> dict[str, object]:
-    return {name: value for name, value in fields.items() if name not in ("resets_at", "as_of")}
+    return {name: value for name, value in fields.items() if name not in ("since", "resets_at", "as_of")}
 
 
 def _flush(client: redis.Redis) -> None:

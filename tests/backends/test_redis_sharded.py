@@ -603,3 +603,11 @@ def test_a_weak_server_is_warned_of_once(server: Server, caplog: pytest.LogCaptu
 def _run(*words: str) -> None:
     found = CliRunner().invoke(app, [*words])
     assert found.exit_code == 0, found.output
+
+
+def test_the_log_tells_a_publication_once(place: Place) -> None:
+    """Every shard has an entry of it; one of them is told."""
+    with sharded(place.server.url, initial_policy=POLICY, namespace=place.namespace) as guard:
+        guard.publish({**POLICY, "default_plan": None})
+        told = [line.detail for line in guard.log() if line.kind == "policy"]
+        assert [detail.split(":")[0] for detail in told] == [f"policy published (revision {n})" for n in (1, 2)]

@@ -12,7 +12,7 @@ from capguard.backends.redis.archiving import Archived, archiving
 from capguard.backends.redis.journal import Journals
 from capguard.backends.redis.notes import Notes
 from capguard.backends.redis.reading import Readings
-from capguard.backends.redis.restoring import Restored, preparing, restoring
+from capguard.backends.redis.restoring import Restored, preparing, restoring, stopped
 from capguard.backends.redis.steering import Steerings
 from capguard.backends.redis.store import Store, Talk
 from capguard.backends.redis.talks import Talks
@@ -114,6 +114,9 @@ class Ledger:
 
     def prepare(self, path: Path) -> Talk[tuple[int, int]]:
         return preparing(self._store, Archive(path))
+
+    def stop(self) -> Talk[None]:
+        return stopped(self._store)
 
     def rebuild(self, path: Path) -> Talk[Restored]:
         return restoring(self._store, Archive(path))

@@ -68,7 +68,7 @@ def restoring(store: Store, archive: Archive) -> Talk[Restored]:
 
     What is to be known before anything is changed, `preparing` has said. To be run by one at a time.
     """
-    yield from _stopped(store)
+    yield from stopped(store)
     added, _ = yield from preparing(store, archive)  # what came in meanwhile
     rebuild = _rebuilt(archive)
     now_ms = yield from store.now()
@@ -107,7 +107,7 @@ def _own(archive: Archive, lines: Sequence[Line]) -> int:
     return len(lines)
 
 
-def _stopped(store: Store) -> Talk[None]:
+def stopped(store: Store) -> Talk[None]:
     """From now on nobody uses the store, and nobody takes it for an empty one."""
     answered((yield ("HSET", store.keys.open, "", "")))
     answered((yield ("HDEL", store.keys.meta, "epoch")))

@@ -149,6 +149,8 @@ class Sharded:
             found = yield from ledger.prepare(_file_of(path, shard))
             added, entries = added + found[0], entries + found[1]
         refuse_nothing(path, entries)
+        for ledger in self._ledgers:  # none is taken for a new one, should this end half way
+            yield from ledger.stop()
         done: list[Restored] = []
         for shard, ledger in enumerate(self._ledgers):
             done.append((yield from ledger.rebuild(_file_of(path, shard))))

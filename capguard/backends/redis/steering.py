@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from capguard.backends.redis import wire
@@ -89,7 +90,7 @@ class Steerings:
             before = wire.read_policy(reply[8])
             if before.revision >= policy.revision:
                 return Published(before, replayed=True)
-            if (yield from self._put(before, policy, None, reply[1])):
+            if (yield from self._put(before, policy, None, reply[1], {"copied": True})):
                 return Published(policy)
         raise _overtaken("the policy")
 
@@ -97,8 +98,16 @@ class Steerings:
         newer = yield from self._journals.page(Journal(after=fill.last, since_ms=fill.since_ms, limit=1))
         return bool(newer)
 
-    def _put(self, before: Revised, after: Revised, fill: Backfill | None, newest: int) -> Talk[bool]:
-        args: list[Any] = [before.revision, after.revision, encode(after._asdict()), encode(published(after))]
+    def _put(
+        self,
+        before: Revised,
+        after: Revised,
+        fill: Backfill | None,
+        newest: int,
+        more: Mapping[str, Any] = MappingProxyType({}),
+    ) -> Talk[bool]:
+        body = {**published(after), **more}
+        args: list[Any] = [before.revision, after.revision, encode(after._asdict()), encode(body)]
         legs = () if fill is None else fill.legs
         shares = () if fill is None else fill.shares
         filling = ["" if fill is None else newest, pack_legs(legs), pack_numbers(*shares)]
