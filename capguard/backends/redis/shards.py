@@ -111,7 +111,8 @@ class Sharded:
 
     @property
     def renewed(self) -> int:
-        return sum(ledger.renewed for ledger in self._ledgers)
+        """All are recovered together: what the first of them that is met says, the others repeat."""
+        return max(ledger.renewed for ledger in self._ledgers)
 
     def weaknesses(self) -> Sequence[str]:
         return list(dict.fromkeys(weak for ledger in self._ledgers for weak in ledger.weaknesses()))
