@@ -76,6 +76,11 @@ def assign(plan: str | None, *, user: str = "u1") -> Steer:
     return Steer("assign", user, {"plan": plan})
 
 
+def copied(body: Mapping[str, object], *, user: str = "u1") -> Steer:
+    """A whole profile, as it was decided elsewhere."""
+    return Steer("profile", user, body)
+
+
 def publish(
     name: str, *, caps: Sequence[Mapping[str, str]] = (), base: int | None = None, fill: Backfill | None = None
 ) -> Publish:

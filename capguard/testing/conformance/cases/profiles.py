@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from capguard.ledger.commands import Check, Profile
 from capguard.testing.conformance.builders import cap, journal, reserve, settle
-from capguard.testing.conformance.paying import assign, clear_override, give, override, revoke
+from capguard.testing.conformance.paying import assign, clear_override, copied, give, override, revoke
 from capguard.testing.conformance.script import case, wait
 
 TEN = cap("ten", 10)
@@ -98,6 +98,14 @@ CASES = (
         (assign("free"), "profile 2, plan free"),
         (assign(None), "profile 3, plan None"),
         (Profile("u1"), "profile 3, plan None"),
+    ),
+    case(
+        "a whole profile takes the place of what was there",
+        (assign("pro"), "profile 1, plan pro"),
+        (override("a", 5), "profile 2, plan pro, over a=5"),
+        (copied({"plan": "free"}), "profile 3, plan free"),
+        (copied({"plan": "free"}), "profile 3, plan free, again"),
+        (Profile("u1"), "profile 3, plan free"),
     ),
     case(
         "changes of one kind leave the others",
