@@ -52,7 +52,7 @@ def rows(url: str) -> Iterator[tuple[str, Callable[[], object]]]:
     for caps in (1, 3, 6, 12):
         yield f"reserve + settle, the backend alone, {caps} caps", backend(url, caps)
     yield "reserve + settle, Guard, 3 caps, a known price", guard(url)
-    yield "reserve + settle, Guard, 3 caps, among 20,000 users", guard(url, users=20_000)
+    yield "the same, each call the first one of a new user", guard(url, users=20_000)
     yield "the commands of both alone, without a decision", commands_alone(url)
     yield "limits: one fixed window hit", fixed_windows(url, 1)
     yield "limits: three fixed windows hit, one by one", fixed_windows(url, 3)
