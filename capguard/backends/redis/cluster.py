@@ -18,6 +18,7 @@ from redis.exceptions import (
     ConnectionError,  # noqa: A004
     MovedError,
     RedisError,
+    ResponseError,
     TryAgainError,
 )
 
@@ -86,11 +87,13 @@ class Cluster:
         while True:
             try:
                 return self._pool(node).send(words, until, before)
-            except TryAgainError:
-                time.sleep(AGAIN_S)
-            except AskError as error:
-                node, before = _followed(self._slots, error, node)
-            except (ClusterDownError, ConnectionError, OSError):
+            except ResponseError as error:
+                word, rest = _said(error)
+                if word == "TRYAGAIN":
+                    time.sleep(AGAIN_S)
+                    continue
+                node, before = _followed(self._slots, word, rest, node, error)
+            except (ConnectionError, OSError):
                 self._slots.doubt(node)
                 raise
 
@@ -131,11 +134,13 @@ class AsyncCluster:
         while True:
             try:
                 return await self._pool(node).send(words, before)
-            except TryAgainError:
-                await asyncio.sleep(AGAIN_S)
-            except AskError as error:
-                node, before = _followed(self._slots, error, node)
-            except (ClusterDownError, ConnectionError, OSError, asyncio.CancelledError):
+            except ResponseError as error:
+                word, rest = _said(error)
+                if word == "TRYAGAIN":
+                    await asyncio.sleep(AGAIN_S)
+                    continue
+                node, before = _followed(self._slots, word, rest, node, error)
+            except (ConnectionError, OSError, asyncio.CancelledError):
                 self._slots.doubt(node)
                 raise
 
@@ -168,13 +173,30 @@ def slot_of(words: Words) -> int:
     return key_slot(key.encode())
 
 
-def _followed(slots: Slots, error: AskError, node: Node) -> tuple[Node, Sequence[Words]]:
-    """Where a redirection leads, for good or for this command alone, which then has to say so."""
-    there = error.host or node[0], int(error.port)
-    if isinstance(error, MovedError):
-        slots.moved(error.slot_id, there)
-        return there, _NOTHING
-    return there, _ASKING
+_WORDS = {MovedError: "MOVED", AskError: "ASK", TryAgainError: "TRYAGAIN", ClusterDownError: "CLUSTERDOWN"}
+
+
+def _said(error: ResponseError) -> tuple[str, str]:
+    """The first word of an error of a node, and the rest: newer connections of redis-py make a class of the word."""
+    if (word := _WORDS.get(type(error))) is not None:
+        return word, str(error)
+    word, _, rest = str(error).partition(" ")
+    return word, rest
+
+
+def _followed(slots: Slots, word: str, rest: str, node: Node, error: ResponseError) -> tuple[Node, Sequence[Words]]:
+    """Where a redirection leads, for good or for this command alone, which then has to say so. Raises what is none."""
+    if word not in ("MOVED", "ASK"):
+        if word == "CLUSTERDOWN":
+            slots.doubt(node)
+        raise error
+    slot, address, *_ = rest.split(" ")
+    host, _, port = address.rpartition(":")
+    there = host or node[0], int(port)
+    if word == "ASK":
+        return there, _ASKING
+    slots.moved(int(slot), there)
+    return there, _NOTHING
 
 
 def _served(slots: Slots, slot: int) -> Node:
