@@ -83,7 +83,10 @@ def _since(before: Revised, command: Publish, now_ms: int, *, backfill: bool) ->
     """From when on each cap counts that came in later than the first policy, and was not filled."""
     if not before.revision:
         return {}
-    there = {rule.kind for rule in Rulebook(load_policy(dict(before.body))).rules()}
+    try:
+        there = {rule.kind for rule in Rulebook(load_policy(dict(before.body))).rules()}
+    except PolicyError:  # an older capguard took it: it can be replaced all the same
+        return {}
     since = {}
     for rule in Rulebook(load_policy(dict(command.document))).rules():
         if rule.kind not in there and not backfill:

@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 
 from capguard import Guard
+from capguard.backends.base import system_clock
+from capguard.ledger.commands import Publish
+from capguard.plugins.manager import open_backend
 from capguard.policy.load import load_policy
 
 from .conftest import Run
@@ -42,6 +45,14 @@ def test_push_is_live(run: Run, url: str, policy: Path, changed: Path) -> None:
 def test_push_again_is_no_new_revision(run: Run, url: str, policy: Path) -> None:
     for _ in range(2):
         assert run("policy", "push", policy, "--url", url).stdout == "revision 1 is in force\n"
+
+
+def test_push_over_one_that_is_not_accepted_any_more(run: Run, url: str, policy: Path) -> None:
+    """An older capguard published what this one refuses: that is when somebody has to push another."""
+    backend = open_backend(url, namespace="default", clock=system_clock)
+    backend.execute(Publish({"caps": [{"id": "m", "limit": 1, "window": "fortnightly"}]}, None))
+    backend.close()
+    assert run("policy", "push", policy, "--url", url).stdout == "revision 2 is in force\n"
 
 
 def test_push_over_another_revision(run: Run, url: str, policy: Path, changed: Path) -> None:
